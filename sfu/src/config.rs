@@ -1,0 +1,43 @@
+//! The `[media]` section of the configuration: ports, shards, addresses, limits.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where and how media is received and sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// First UDP port; shard `i` listens on `udp_port + i`. `0` lets the system choose (tests).
+    pub udp_port: u16,
+    /// Port of the ICE-TCP listener (RFC 6544, passive). `0` lets the system choose (tests).
+    pub tcp_port: u16,
+    /// Media threads, one UDP port each; `0` means one per core.
+    pub shards: u16,
+    /// Addresses offered to clients, in order of preference; empty means every address of this
+    /// machine, loopback included.
+    pub advertise: Vec<IpAddr>,
+    /// Receive slots of one kind a participant may have: audio, 1 to 64.
+    pub audio_slots_max: u16,
+    /// Receive slots of one kind a participant may have: video, 1 to 128.
+    pub video_slots_max: u16,
+    /// Tracks one participant may publish at a time, 1 to 128.
+    pub tracks_max: u16,
+    /// Kernel buffer of each media socket and direction, in bytes.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            udp_port: 7800,
+            tcp_port: 7800,
+            shards: 0,
+            advertise: Vec::new(),
+            audio_slots_max: 16,
+            video_slots_max: 48,
+            tracks_max: 32,
+            socket_buffer_bytes: 4 << 20,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Counters of a shard: plain integers, published once a second, and their Prometheus names.
