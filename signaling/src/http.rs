@@ -27,13 +27,13 @@ use axum::{Extension, Router};
 use sfu::Sfu;
 
 use crate::config::Config;
-use crate::message::{ErrorCode, ErrorReply};
+use crate::message::ErrorCode;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
 pub(crate) use gate::Gate;
-pub(crate) use listen::{Listener, Tls, TlsError};
-pub(crate) use problem::Problem;
+pub(crate) use listen::{Listener, Tls};
+use problem::problem;
 
 /// What all routes share.
 pub(crate) struct App {
@@ -150,16 +150,13 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn nothing_here() -> Response {
-    Problem(ErrorReply::new(
-        ErrorCode::NotFound,
-        "there is nothing here",
-    ))
-    .into_response()
+    problem(ErrorCode::NotFound, "there is nothing here").into_response()
 }
 
 async fn wrong_method() -> Response {
-    let error = ErrorReply::new(ErrorCode::BadMessage, "this resource has no such method");
-    Problem(error).with_status(StatusCode::METHOD_NOT_ALLOWED)
+    problem(ErrorCode::BadMessage, "this resource has no such method")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into_response()
 }
 
 /// One line at debug for each request, never with its query or headers; and headers for browsers.

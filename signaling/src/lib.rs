@@ -226,7 +226,7 @@ async fn tick(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => app.handle_timeout(Instant::now()),
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            stop = stopped.changed() => if stop.is_err() || *stopped.borrow() { return },
         }
     }
 }

@@ -99,9 +99,8 @@ struct ParticipantPage {
 }
 
 /// Settings of a room; what is left out or 0 is the server's default.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[derive(Default)]
 struct RoomSettings {
     /// Participants at a time.
     max_participants: u32,
@@ -200,7 +199,7 @@ async fn put_room(
             .is_some_and(|value| value == "*")
     {
         let error = problem(ErrorCode::Conflict, "the room is open already");
-        return Ok(error.with_status(StatusCode::PRECONDITION_FAILED));
+        return Err(error.with_status(StatusCode::PRECONDITION_FAILED));
     }
     let claim = RoomClaim {
         max_participants: settings.max_participants,
@@ -361,7 +360,7 @@ fn part<T>(
 fn bad_body(error: &JsonRejection) -> Problem {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => problem(ErrorCode::TooLarge, "a body is at most 256 KiB"),
-        _ => problem(ErrorCode::BadMessage, &error.body_text()),
+        _ => problem(ErrorCode::BadMessage, error.body_text()),
     }
 }
 

@@ -102,7 +102,7 @@ impl Listener {
             };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stopped(&mut stop) => return,
             };
             let Ok((stream, remote)) = accepted else {
                 // Out of file descriptors: what is open goes on, and some of it will end.
@@ -116,6 +116,12 @@ impl Listener {
             });
         }
     }
+}
+
+/// Returns once the server is to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone already.
+    stop.wait_for(|stop| *stop).await.ok();
 }
 
 async fn serve_connection(
@@ -155,7 +161,7 @@ where
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => {}
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             // Errors end this connection and concern nobody else.
             connection.await.ok();

@@ -8,7 +8,10 @@ use crate::message::{ErrorCode, ErrorReply};
 
 /// An error as an HTTP answer.
 #[derive(Debug)]
-pub(crate) struct Problem(pub(crate) ErrorReply);
+pub(crate) struct Problem {
+    error: ErrorReply,
+    status: StatusCode,
+}
 
 /// The body.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -26,8 +29,15 @@ pub(crate) struct ProblemBody {
 }
 
 impl Problem {
-    pub(crate) fn with_status(self, status: StatusCode) -> Response {
-        let Self(error) = self;
+    /// The same with another status than goes with its code.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { error, status } = self;
         let body = ProblemBody {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
@@ -52,20 +62,17 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.code.status());
-        self.with_status(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
-    }
-}
-
 impl From<ErrorReply> for Problem {
     fn from(error: ErrorReply) -> Self {
-        Self(error)
+        let status = StatusCode::from_u16(error.code.status());
+        Self {
+            error,
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        }
     }
 }
 
 /// A problem in one line.
-pub(crate) fn problem(code: ErrorCode, message: &str) -> Problem {
-    Problem(ErrorReply::new(code, message))
+pub(crate) fn problem(code: ErrorCode, message: impl Into<String>) -> Problem {
+    ErrorReply::new(code, message).into()
 }

@@ -45,7 +45,9 @@ pub(super) async fn open(
             ErrorCode::BadMessage,
             "this is a WebSocket: connect with one",
         );
-        return error.with_status(StatusCode::UPGRADE_REQUIRED);
+        return error
+            .with_status(StatusCode::UPGRADE_REQUIRED)
+            .into_response();
     };
     if !is_origin_allowed(&headers, &app.allowed_origins) {
         return problem(ErrorCode::Forbidden, "this origin is not allowed").into_response();

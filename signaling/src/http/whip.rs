@@ -236,7 +236,7 @@ async fn open(
     };
     let answer = match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(Ok(answer))) => answer,
-        Ok(Ok(Err(error))) => return Err(Problem(offer_error(&error))),
+        Ok(Ok(Err(error))) => return Err(offer_error(&error).into()),
         Ok(Err(_)) => {
             return Err(problem(
                 ErrorCode::Removed,
@@ -308,14 +308,14 @@ async fn change(
         // RFC 9725 §4.3.1: without it the server cannot know which ICE session is meant.
         None => {
             let error = problem(ErrorCode::BadMessage, "If-Match is needed");
-            Ok(error.with_status(StatusCode::PRECONDITION_REQUIRED))
+            Err(error.with_status(StatusCode::PRECONDITION_REQUIRED))
         }
         Some("*") => restart(&app, &id, resource, &fragment).await,
         // Candidates of the client are learned from its checks; there is nothing to do.
         Some(etag) if etag == resource.etag => Ok(StatusCode::NO_CONTENT.into_response()),
         Some(_) => {
             let error = problem(ErrorCode::Conflict, "this is not the present ICE session");
-            Ok(error.with_status(StatusCode::PRECONDITION_FAILED))
+            Err(error.with_status(StatusCode::PRECONDITION_FAILED))
         }
     }
 }
@@ -376,7 +376,7 @@ fn no_resource(app: &App, ends: Ends) -> Problem {
         .gate
         .fail(Instant::now(), ends.remote.ip(), ErrorCode::NotFound);
     match error.code {
-        ErrorCode::RateLimited => Problem(error),
+        ErrorCode::RateLimited => error.into(),
         _ => problem(ErrorCode::NotFound, "there is no such session"),
     }
 }
@@ -401,9 +401,8 @@ fn read(headers: &HeaderMap, body: Body, kind: &str) -> Result<String, Problem> 
         .and_then(|given| given.split(';').next())
         .map(str::trim);
     if !given.is_some_and(|given| given.eq_ignore_ascii_case(kind)) {
-        let mut error = problem(ErrorCode::BadMessage, "");
-        error.0.message = format!("the content type is {kind}");
-        return Err(error);
+        let error = problem(ErrorCode::BadMessage, format!("the content type is {kind}"));
+        return Err(error.with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
     let too_large = |_| problem(ErrorCode::TooLarge, "a body is at most 256 KiB");
     let body = body.map_err(too_large)?;
