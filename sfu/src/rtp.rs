@@ -1,0 +1,3 @@
+//! RTP as it stands on the wire.
+
+pub(crate) mod payload;
