@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 pub(crate) mod cursor;
+pub(crate) mod payload;
 mod unwrap;
 
 #[cfg(test)]
