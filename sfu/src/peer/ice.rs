@@ -5,8 +5,9 @@ pub(crate) mod stun;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use crate::shard::Path;
 
 use stun::Message;
 
@@ -28,51 +29,6 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// How a tuple's datagrams travel.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum TransportKind {
-    /// Over the shard's UDP socket.
-    Udp,
-    /// Over the TCP connection with this number (RFC 6544, framed by RFC 4571).
-    Tcp(u32),
-}
-
-/// A path between the peer and us; addresses are canonical.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Tuple {
-    /// Our address.
-    pub(crate) local: SocketAddr,
-    /// The peer's address as we see it.
-    pub(crate) remote: SocketAddr,
-    /// UDP, or which TCP connection.
-    pub(crate) transport: TransportKind,
-}
-
-impl Tuple {
-    /// Names a path by its two addresses, in any form.
-    pub(crate) fn new(local: SocketAddr, remote: SocketAddr, transport: TransportKind) -> Self {
-        Self {
-            local: canonical(local),
-            remote: canonical(remote),
-            transport,
-        }
-    }
-}
-
-/// The one form of an address: IPv4-mapped IPv6 becomes IPv4, the flow label is dropped.
-pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V4(_) => address,
-        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
-            Some(ip) => SocketAddr::new(IpAddr::V4(ip), v6.port()),
-            None => {
-                v6.set_flowinfo(0);
-                SocketAddr::V6(v6)
-            }
-        },
-    }
-}
-
 /// What a check led to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct CheckOutcome {
@@ -81,16 +37,16 @@ pub(crate) struct CheckOutcome {
     /// What changed for the transport.
     pub(crate) change: Option<IceChange>,
     /// A tuple that made room and is no longer a valid source.
-    pub(crate) evicted: Option<Tuple>,
+    pub(crate) evicted: Option<Path>,
 }
 
 /// A change that a check brought about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum IceChange {
     /// The tuple is now a valid source; it was not nominated.
-    Validated(Tuple),
+    Validated(Path),
     /// The tuple is now the one we send on; also a valid source if it was not.
-    Selected(Tuple),
+    Selected(Path),
 }
 
 /// Whether the peer still wants what we send (RFC 7675).
@@ -118,7 +74,7 @@ pub(crate) struct IceLite {
     previous: Option<Pairing>,
     /// In order of validation; at most `TUPLES_MAX`.
     tuples: Vec<ValidTuple>,
-    selected: Option<Tuple>,
+    selected: Option<Path>,
 }
 
 #[derive(Debug)]
@@ -129,7 +85,7 @@ struct Pairing {
 
 #[derive(Debug)]
 struct ValidTuple {
-    tuple: Tuple,
+    tuple: Path,
     last_heard: Instant,
 }
 
@@ -185,7 +141,7 @@ impl IceLite {
     pub(crate) fn handle_check(
         &mut self,
         now: Instant,
-        tuple: Tuple,
+        tuple: Path,
         message: &Message<'_>,
         out: &mut [u8],
     ) -> CheckOutcome {
@@ -222,36 +178,36 @@ impl IceLite {
 
     /// Counts an authenticated SRTP or SRTCP packet as consent on its tuple (RFC 7675 §5.1 asks the
     /// side that sends checks; a lite agent sends none and takes what it hears as consent).
-    pub(crate) fn note_authenticated(&mut self, now: Instant, tuple: Tuple) {
+    pub(crate) fn note_authenticated(&mut self, now: Instant, tuple: Path) {
         if let Some(valid) = self.tuples.iter_mut().find(|valid| valid.tuple == tuple) {
             valid.last_heard = valid.last_heard.max(now);
         }
     }
 
     /// Drops a tuple whose TCP connection has closed.
-    pub(crate) fn remove_tuple(&mut self, tuple: Tuple) {
+    pub(crate) fn remove_tuple(&mut self, tuple: Path) {
         self.tuples.retain(|valid| valid.tuple != tuple);
         self.selected = self.selected.filter(|selected| *selected != tuple);
     }
 
     /// The tuple that media goes to: the latest that carried USE-CANDIDATE.
-    pub(crate) fn selected(&self) -> Option<Tuple> {
+    pub(crate) fn selected(&self) -> Option<Path> {
         self.selected
     }
 
     /// Where DTLS replies go: the selected tuple, or the first validated one before any nomination.
-    pub(crate) fn send_tuple(&self) -> Option<Tuple> {
+    pub(crate) fn send_tuple(&self) -> Option<Path> {
         self.selected
             .or_else(|| self.tuples.first().map(|valid| valid.tuple))
     }
 
     /// Whether a check has succeeded on this tuple: only then may its other datagrams be looked at.
-    pub(crate) fn is_valid_source(&self, tuple: Tuple) -> bool {
+    pub(crate) fn is_valid_source(&self, tuple: Path) -> bool {
         self.tuples.iter().any(|valid| valid.tuple == tuple)
     }
 
     /// The validated tuples, oldest first.
-    pub(crate) fn tuples(&self) -> impl Iterator<Item = Tuple> {
+    pub(crate) fn tuples(&self) -> impl Iterator<Item = Path> {
         self.tuples.iter().map(|valid| valid.tuple)
     }
 
@@ -333,7 +289,7 @@ impl IceLite {
     }
 
     /// Whether the tuple is new, and which had to make room for it.
-    fn validate(&mut self, now: Instant, tuple: Tuple) -> (bool, Option<Tuple>) {
+    fn validate(&mut self, now: Instant, tuple: Path) -> (bool, Option<Path>) {
         if let Some(valid) = self.tuples.iter_mut().find(|valid| valid.tuple == tuple) {
             valid.last_heard = valid.last_heard.max(now);
             return (false, None);
@@ -351,7 +307,7 @@ impl IceLite {
     }
 
     /// Removes the tuple unheard for longest, but never the selected one.
-    fn evict(&mut self) -> Option<Tuple> {
+    fn evict(&mut self) -> Option<Path> {
         let candidates = self.tuples.iter().enumerate();
         let (position, _) = candidates
             .filter(|(_, valid)| Some(valid.tuple) != self.selected)
