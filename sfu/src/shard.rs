@@ -42,6 +42,7 @@ pub use self::datagram::{Datagram, Path, Protocol, canonical};
 use self::demux::{Demux, PacketKind, classify};
 
 /// What a shard is made from.
+#[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// Its number; part of every id and ufrag it gives out.
     pub index: u16,

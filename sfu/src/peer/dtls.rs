@@ -14,7 +14,7 @@ use dimpl::{Config, DtlsCertificate, Output};
 
 /// Our certificate with its key, one for all peers of a process; clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Certificate(Arc<Identity>);
+pub struct Certificate(Arc<Identity>);
 
 #[derive(Debug)]
 struct Identity {
@@ -25,7 +25,7 @@ struct Identity {
 
 impl Certificate {
     /// Makes a key pair (P-256) and a self-signed certificate for it.
-    pub(crate) fn generate() -> Self {
+    pub fn generate() -> Self {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .expect("making a key needs nothing but randomness");
         let config = Config::builder()

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use sctp_proto::{
     Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
     PayloadProtocolIdentifier as Ppid, ReliabilityType, ServerConfig, StreamEvent, StreamId,
@@ -226,11 +226,10 @@ impl DataChannels {
                 return;
             };
             let ppid = message.ppi;
-            let mut bytes = BytesMut::with_capacity(message.len());
-            for chunk in &message.chunks {
-                bytes.put_slice(&chunk.user_data);
+            let mut bytes = vec![0; message.len()];
+            if message.read(&mut bytes).is_ok() {
+                self.handle_message(id, ppid, Bytes::from(bytes));
             }
-            self.handle_message(id, ppid, bytes.freeze());
         }
     }
 

@@ -273,7 +273,7 @@ impl Transport {
         let Some(data) = &mut self.data else { return };
         data.handle_packet(now, bytes);
         while let Some(event) = data.poll_event() {
-            if let DataEvent::Message { channel, bytes } = event {
+            if let DataEvent::Message { channel, bytes, .. } = event {
                 events.push(TransportEvent::Message { channel, bytes });
             }
         }

@@ -120,7 +120,7 @@ fn stops_at_the_reserved_id_and_at_overlong_elements() {
     assert_eq!(ids(&header([0x10, 0x07], [1, 1, 9, 0, 2, 2, 8, 8])), [1, 2]);
     assert_eq!(ids(&header([0x10, 0x00], [1, 1, 9, 0, 0, 0, 0, 8])), [1]);
     assert_eq!(ids(&header([0x10, 0x00], [1, 1, 9, 2, 9, 0, 0, 8])), [1]);
-    assert_eq!(ids(&header([0x12, 0x34], [1, 1, 9, 0, 0, 0, 0, 8])), []);
+    assert!(ids(&header([0x12, 0x34], [1, 1, 9, 0, 0, 0, 0, 8])).is_empty());
 }
 
 #[test]

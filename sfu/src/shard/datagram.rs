@@ -29,6 +29,17 @@ pub struct Path {
     pub protocol: Protocol,
 }
 
+impl Path {
+    /// Names a path by its two addresses, in any form.
+    pub fn new(local: SocketAddr, remote: SocketAddr, protocol: Protocol) -> Self {
+        Self {
+            local: canonical(local),
+            remote: canonical(remote),
+            protocol,
+        }
+    }
+}
+
 /// How datagrams travel between two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
