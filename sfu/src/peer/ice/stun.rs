@@ -202,7 +202,7 @@ pub(crate) fn write_success(
     mapped: SocketAddr,
     key: &[u8],
 ) -> usize {
-    let write = || {
+    let mut write = || {
         let mut writer = begin(out, Class::Success, transaction_id)?;
         put_address(&mut writer, mapped, transaction_id)?;
         finish(writer, Some(key))
@@ -221,7 +221,7 @@ pub(crate) fn write_error(
     unknown: &[u16],
     key: Option<&[u8]>,
 ) -> usize {
-    let write = || {
+    let mut write = || {
         let mut writer = begin(out, Class::Error, transaction_id)?;
         let hundreds = u8::try_from(code / 100).ok()?;
         put_attribute(
@@ -266,7 +266,7 @@ pub(crate) enum Role {
 
 /// Writes a connectivity check; its length, or 0 when `out` is too small.
 pub(crate) fn write_request(out: &mut [u8], request: &Request<'_>, key: &[u8]) -> usize {
-    let write = || {
+    let mut write = || {
         let mut writer = begin(out, Class::Request, &request.transaction_id)?;
         put_attribute(&mut writer, USERNAME, request.username.as_bytes())?;
         put_attribute(&mut writer, PRIORITY, &request.priority.to_be_bytes())?;

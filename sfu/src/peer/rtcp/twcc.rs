@@ -222,7 +222,7 @@ pub(crate) fn write_twcc(
     let format = (TRANSPORT_FEEDBACK, TWCC);
     let mut writer = begin_feedback(out, format, header.sender, header.media)?;
     writer.put_u16(header.base_sequence)?;
-    writer.put_u16(statuses.count()?)?;
+    writer.put_u16(statuses.status_count()?)?;
     writer.put_u32(header.reference_time << 8 | u32::from(header.feedback_count))?;
     let mut rest = statuses.clone();
     while let Some(chunk) = next_chunk(&mut rest)? {
@@ -335,7 +335,7 @@ impl<'a> Statuses<'a> {
     }
 
     /// How many packets there are; `None` when there are none or they are out of order.
-    fn count(&self) -> Option<u16> {
+    fn status_count(&self) -> Option<u16> {
         let offset = |&(sequence, _): &(u16, _)| sequence.wrapping_sub(self.base);
         let is_ascending = self.rest.is_sorted_by(|a, b| offset(a) < offset(b));
         let last = self.rest.last().filter(|_| is_ascending).map(offset)?;

@@ -4,8 +4,8 @@
 use aes::Aes128;
 use aes::cipher::KeyInit;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ctr::Ctr128BE;
 use ctr::cipher::{InnerIvInit, StreamCipher};
+use ctr::{Ctr128BE, CtrCore};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
@@ -229,7 +229,7 @@ impl Gcm {
         rest: &mut [u8],
     ) -> Option<()> {
         self.key
-            .seal_in_place_separate_scatter(nonce, Aad::from(aad), start, payload, rest)
+            .seal_in_place_scatter(nonce, Aad::from(aad), start, payload, rest)
             .ok()
     }
 
@@ -263,7 +263,7 @@ impl CounterMode {
             s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, 0, 0,
         ];
         let iv = u128::from_be_bytes(salt) ^ u128::from(ssrc) << 64 ^ u128::from(index) << 16;
-        Ctr128BE::inner_iv_init(&self.aes, &iv.to_be_bytes().into())
+        Ctr128BE::from_core(CtrCore::inner_iv_init(&self.aes, &iv.to_be_bytes().into()))
     }
 
     fn mac(&self, parts: &[&[u8]]) -> Hmac<Sha1> {
