@@ -383,10 +383,10 @@ fn with_attribute_before_integrity(request: &[u8], kind: u16, key: &[u8]) -> Vec
 
 #[test]
 fn addresses_have_one_form() {
-    let canonical = |text: &str| canonical(text.parse().unwrap()).to_string();
-    assert_eq!(canonical("[::ffff:192.0.2.1]:5"), "192.0.2.1:5");
-    assert_eq!(canonical("192.0.2.1:5"), "192.0.2.1:5");
-    assert_eq!(canonical("[2001:db8::1]:5"), "[2001:db8::1]:5");
+    let form = |text: &str| canonical(text.parse().unwrap()).to_string();
+    assert_eq!(form("[::ffff:192.0.2.1]:5"), "192.0.2.1:5");
+    assert_eq!(form("192.0.2.1:5"), "192.0.2.1:5");
+    assert_eq!(form("[2001:db8::1]:5"), "[2001:db8::1]:5");
     let labelled = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 77, 3);
     let plain = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, 3);
     assert_eq!(canonical(labelled.into()), canonical(plain.into()));
