@@ -24,6 +24,12 @@ if (args[0] === '--bench-join') {
   process.exit((await run([path.join(here, 'join-time.mjs'), ...args.slice(1)], 'inherit')).code);
 }
 
+// Each server writes a log of its own there; the newest run's are kept.
+const logs = path.join(here, '..', '.cache', 'logs', 'interop');
+fs.rmSync(logs, { recursive: true, force: true });
+fs.mkdirSync(logs, { recursive: true });
+process.env.PLENUM_INTEROP_LOGS = logs;
+
 const files = fs.readdirSync(path.join(here, 'tests'))
   .filter((file) => file.endsWith('.test.mjs') && (args.length === 0 || args.some((word) => file.includes(word))));
 const total = { passed: 0, failed: 0, skipped: 0 };
@@ -39,9 +45,10 @@ for (const file of files) {
   total.skipped += skipped;
   const seconds = Math.round((Date.now() - started) / 1000);
   console.log(`${failed ? 'FAILED' : 'ok    '} ${file.replace('.test.mjs', '')}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)`);
-  if (failed) console.log(output.replace(/^/gm, '    '));
+  if (failed) console.log(output.split('✖ failing tests:')[0].replace(/^/gm, '    '));
   if (code === 137) console.log(`    ended after ${FILE_LIMIT_S} s`);
 }
+if (total.failed) console.log(`the servers' logs are in ${path.relative(process.cwd(), logs)}`);
 console.log(`interop: ${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exit(total.failed || !total.passed ? 1 : 0);
 
@@ -52,7 +59,9 @@ function run(nodeArgs, output) {
   let text = '';
   child.stdout?.on('data', (chunk) => (text += chunk));
   child.stderr?.on('data', (chunk) => (text += chunk));
-  return new Promise((resolve) => child.on('close', (code) => resolve({ code: code ?? 1, output: text })));
+  return new Promise((resolve) => {
+    child.on('close', (code) => resolve({ code: code ?? 1, output: text.replace(/\x1b\[[0-9;]*m/g, '') }));
+  });
 }
 
 /** Loopback, and one address of the benchmarking range (RFC 2544) with a route that leads nowhere. */

@@ -68,7 +68,7 @@ export async function startDevServer() {
 }
 
 async function run(folder, args, env, url) {
-  const log = path.join(folder, 'server.log');
+  const log = path.join(process.env.PLENUM_INTEROP_LOGS ?? folder, `${path.basename(folder)}.log`);
   const file = fs.openSync(log, 'w');
   const child = spawn(BINARY, args, {
     cwd: folder,
@@ -80,10 +80,11 @@ async function run(folder, args, env, url) {
   let ended = null;
   child.on('exit', (code, signal) => (ended = `${code ?? signal}`));
   child.on('error', (error) => (ended = error.message));
-  await eventually('the server to be ready', async () => {
-    if (ended !== null) throw new Error(`the server ended (${ended}): ${output()}`);
-    return (await fetch(`${url}/readyz`)).ok;
-  }, { timeoutMs: 15_000, everyMs: 100 });
+  await eventually('the server to be ready', async () => ended !== null || (await fetch(`${url}/readyz`)).ok, {
+    timeoutMs: 15_000,
+    everyMs: 50,
+  });
+  if (ended !== null) throw new Error(`the server ended (${ended}): ${output()}`);
   return {
     url,
     output,
@@ -99,8 +100,7 @@ async function run(folder, args, env, url) {
         await eventually('the server to stop', () => ended !== null, { everyMs: 50 });
         clearTimeout(killer);
       }
-      if (process.env.KEEP_LOGS) console.error(`server log: ${log}`);
-      else fs.rmSync(folder, { recursive: true, force: true });
+      fs.rmSync(folder, { recursive: true, force: true });
     },
   };
 }

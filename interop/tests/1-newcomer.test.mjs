@@ -7,7 +7,7 @@ import { eventually } from '../lib/wait.mjs';
 
 let chromium;
 before(async () => (chromium = await launchChromium()));
-after(() => chromium.close());
+after(() => chromium?.close());
 
 test('one printed link brings two windows together, and a reload brings them back', { timeout: 90_000 }, async () => {
   const server = await startDevServer();

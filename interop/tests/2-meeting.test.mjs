@@ -14,8 +14,8 @@ before(async () => {
   chromium = await launchChromium();
 });
 after(async () => {
-  await chromium.close();
-  await server.stop();
+  await chromium?.close();
+  await server?.stop();
 });
 
 /** Opens one page for each name in `room`, runs `body` with them, closes them. */

@@ -13,8 +13,8 @@ before(async () => {
   chromium = await launchChromium();
 });
 after(async () => {
-  await chromium.close();
-  await server.stop();
+  await chromium?.close();
+  await server?.stop();
 });
 
 /** A page of its own in which `window.client` has joined `room`. */

@@ -17,8 +17,8 @@ before(async () => {
   chromium = await launchChromium();
 });
 after(async () => {
-  await chromium.close();
-  await server.stop();
+  await chromium?.close();
+  await server?.stop();
 });
 
 const whip = (room) => `${server.url}/whip/${room}`;

@@ -15,7 +15,7 @@ before(async () => {
 after(async () => {
   await firefox?.close();
   await chromium?.close();
-  await server.stop();
+  await server?.stop();
 });
 
 test('Firefox and Chromium see and hear each other', { timeout: 100_000 }, async () => {
