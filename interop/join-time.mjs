@@ -1,6 +1,8 @@
-// Measures the time from the call that joins to the first decoded frame: 50 joins on loopback, 20 one
-// after the other and six groups of five at the same moment. `--json` prints the numbers alone.
-import { launchChromium, stats } from './lib/browser.mjs';
+// Measures the time from joining to the first decoded frame of somebody else, on loopback: 50 joins by
+// the native protocol, 20 one after the other and six groups of five at the same moment (nine receive
+// slots each), then 10 joins by pressing "Join" in the meeting page, with a camera of one's own.
+// `--json` prints the numbers alone.
+import { launchChromium, pressJoin, stats } from './lib/browser.mjs';
 import { startServer } from './lib/server.mjs';
 import { eventually, percentile, sleep } from './lib/wait.mjs';
 
@@ -8,7 +10,7 @@ const GROUPS = [...Array(20).fill(1), ...Array(6).fill(5)];
 
 const server = await startServer();
 const chromium = await launchChromium();
-const times = { alone: [], together: [] };
+const times = { alone: [], together: [], page: [] };
 try {
   const publisher = await chromium.rawPage(server.url, { codec: 'VP8' });
   await publisher.evaluate(async ([url, token]) => {
@@ -49,6 +51,19 @@ try {
     times[size === 1 ? 'alone' : 'together'].push(...measured);
     await sleep(200);
   }
+
+  for (let i = 0; i < 10; i += 1) {
+    const page = await chromium.page({ timeFirstFrame: true });
+    await page.goto(await server.link('clock', `person-${i}`));
+    await page.getByRole('button', { name: /join/i }).first().waitFor();
+    await page.evaluate(() => {
+      addEventListener('click', () => (window.plenumTest.pressedAt ??= performance.now()), { capture: true });
+    });
+    await pressJoin(page);
+    times.page.push(await eventually('a first frame in the meeting page', () =>
+      page.evaluate(() => window.plenumTest.firstFrameAt && window.plenumTest.firstFrameAt - window.plenumTest.pressedAt)));
+    await page.close();
+  }
   server.assertHealthy();
 } finally {
   await chromium.close();
@@ -61,7 +76,12 @@ const line = (values) => ({
   p95: Math.round(percentile(values, 0.95)),
   max: Math.round(Math.max(...values)),
 });
-const result = { all: line([...times.alone, ...times.together]), alone: line(times.alone), together: line(times.together) };
+const result = {
+  all: line([...times.alone, ...times.together]),
+  alone: line(times.alone),
+  together: line(times.together),
+  page: line(times.page),
+};
 if (process.argv.includes('--json')) console.log(JSON.stringify(result));
 else {
   console.log('join to first decoded frame, Chromium on loopback, VP8 640x360 at 15 frames/s, milliseconds');
