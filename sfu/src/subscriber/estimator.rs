@@ -177,7 +177,7 @@ impl Estimator {
     }
 
     fn judge(&mut self, now: Instant) {
-        let mut usage = self.detector.usage();
+        let mut is_overused = false;
         for report in &self.reports {
             self.loss.total += 1;
             if !report.arrived {
@@ -186,7 +186,7 @@ impl Estimator {
             }
             self.rate.add(now, report.size);
             if let Some(trend) = self.slope.accumulate(report) {
-                usage = self.detector.update(trend.at, trend.estimate_ms);
+                is_overused |= self.detector.update(trend.at, trend.estimate_ms) == Usage::Over;
             }
         }
         let received = self
@@ -194,7 +194,7 @@ impl Estimator {
             .rate_bits_per_second(now)
             .unwrap_or(ESTIMATE_MAX_BPS);
         let lossy = self.loss.is_high();
-        if usage == Usage::Over || lossy {
+        if is_overused || lossy {
             self.decrease(now, received);
         }
     }
