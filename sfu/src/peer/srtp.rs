@@ -11,7 +11,7 @@ mod tests;
 use thiserror::Error;
 
 use crate::rtp::RtpView;
-use crate::rtp::cursor::u32_at;
+use crate::rtp::cursor::{u16_at, u32_at};
 
 use cipher::Cipher;
 use replay::Sources;
@@ -191,6 +191,10 @@ impl SendContext {
     /// what differs for this receiver (a rewritten VP8 descriptor, an RTX original sequence number).
     /// Returns the packet's length. `None`: `out` is too small, or `header` is not that of `index`.
     /// Allocation-free. RFC 3711 §3.3, RFC 7714 §8.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of one packet, on the hottest path"
+    )]
     pub(crate) fn protect_rtp(
         &mut self,
         index: u64,
@@ -199,7 +203,7 @@ impl SendContext {
         payload: &[u8],
         out: &mut [u8],
     ) -> Option<usize> {
-        let sequence = u64::from(crate::rtp::cursor::u16_at(header, 2)?);
+        let sequence = u64::from(u16_at(header, 2)?);
         if index > INDEX_MAX || index & 0xffff != sequence {
             return None;
         }
@@ -260,11 +264,12 @@ impl ReceiveContext {
     pub(crate) fn unprotect_rtp(&mut self, packet: &mut [u8]) -> Result<(usize, u64), SrtpError> {
         let view = RtpView::parse(packet).ok_or(SrtpError::TooShort)?;
         let (ssrc, header_len) = (view.ssrc, view.header_len);
-        let index = self.rtp_sources.estimate(ssrc, view.sequence);
+        let slot = self.rtp_sources.find(ssrc);
+        let index = self.rtp_sources.estimate(slot, view.sequence);
         if index > INDEX_MAX {
             return Err(SrtpError::Replayed);
         }
-        let slot = self.rtp_sources.check(ssrc, index)?;
+        self.rtp_sources.check(slot, index)?;
         let length = self.rtp.open_rtp(ssrc, index, header_len, packet)?;
         self.rtp_sources.commit(slot, ssrc, index);
         Ok((length, index))
@@ -277,7 +282,8 @@ impl ReceiveContext {
     pub(crate) fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
         let ssrc = u32_at(packet, 4).ok_or(SrtpError::TooShort)?;
         let index = self.rtcp.rtcp_index(packet)?;
-        let slot = self.rtcp_sources.check(ssrc, index.into())?;
+        let slot = self.rtcp_sources.find(ssrc);
+        self.rtcp_sources.check(slot, index.into())?;
         let length = self.rtcp.open_rtcp(ssrc, index, packet)?;
         self.rtcp_sources.commit(slot, ssrc, index.into());
         Ok(length)

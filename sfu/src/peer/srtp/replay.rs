@@ -14,14 +14,23 @@ struct Source {
     window: ReplayWindow,
 }
 
-/// Where `commit` finds the source that `check` looked at.
+/// Where a source stands; `None`: it is not known yet.
 #[derive(Clone, Copy)]
 pub(super) struct Slot(Option<usize>);
 
 impl Sources {
+    /// Finds a source; good until `forget`.
+    pub(super) fn find(&self, ssrc: u32) -> Slot {
+        Slot(self.sources.iter().position(|source| source.ssrc == ssrc))
+    }
+
+    fn get(&self, slot: Slot) -> Option<&Source> {
+        slot.0.and_then(|position| self.sources.get(position))
+    }
+
     /// The extended sequence number that this packet most likely has (RFC 3711 §3.3.1, app. A).
-    pub(super) fn estimate(&self, ssrc: u32, sequence: u16) -> u64 {
-        let Some(source) = self.sources.iter().find(|source| source.ssrc == ssrc) else {
+    pub(super) fn estimate(&self, slot: Slot, sequence: u16) -> u64 {
+        let Some(source) = self.get(slot) else {
             return sequence.into(); // the rollover counter of a new source starts at 0
         };
         let highest = source.window.highest;
@@ -35,13 +44,11 @@ impl Sources {
     }
 
     /// Whether a packet with this index may be new; changes nothing.
-    pub(super) fn check(&self, ssrc: u32, index: u64) -> Result<Slot, SrtpError> {
-        let position = self.sources.iter().position(|source| source.ssrc == ssrc);
-        match position.and_then(|position| self.sources.get(position)) {
+    pub(super) fn check(&self, slot: Slot, index: u64) -> Result<(), SrtpError> {
+        match self.get(slot) {
             Some(source) if source.window.is_seen(index) => Err(SrtpError::Replayed),
-            Some(_) => Ok(Slot(position)),
             None if self.sources.len() >= SOURCES_MAX => Err(SrtpError::TooManySources),
-            None => Ok(Slot(None)),
+            _ => Ok(()),
         }
     }
 
