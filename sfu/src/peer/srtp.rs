@@ -191,6 +191,10 @@ impl SendContext {
     /// what differs for this receiver (a rewritten VP8 descriptor, an RTX original sequence number).
     /// Returns the packet's length. `None`: `out` is too small, or `header` is not that of `index`.
     /// Allocation-free. RFC 3711 §3.3, RFC 7714 §8.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of one packet, on the hottest path"
+    )]
     pub(crate) fn protect_rtp(
         &mut self,
         index: u64,

@@ -1,4 +1,8 @@
 //! Tests of the SRTP contexts: RFC vectors, another implementation as oracle, and hostile input.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "payload bytes need not be whole numbers"
+)]
 
 use proptest::prelude::*;
 use rtc_srtp::context::Context;
@@ -372,7 +376,7 @@ fn reordering_across_a_wrap_finds_the_right_cycle() {
     for profile in PROFILES {
         let (mut send, mut receive) = contexts(profile);
         for index in [
-            65_530, 65_537, 65_535, 65_536, 65_534, 98_000, 131_071, 131_075, 131_072,
+            65_530, 65_537, 65_535, 65_536, 65_534, 98_000, 130_000, 131_071, 131_075, 131_072,
         ] {
             let mut packet = protect(&mut send, SSRC, index, &[], b"x");
             assert_eq!(
