@@ -176,7 +176,6 @@ impl Arrivals {
 }
 
 /// A number below the window as an index.
-#[expect(clippy::cast_possible_truncation, reason = "at most WINDOW")]
 fn index(number: u64) -> usize {
     number.min(WINDOW) as usize
 }
@@ -313,7 +312,7 @@ mod tests {
             let mut told = BTreeMap::new();
             for (step, (jitter, wait)) in packets.into_iter().enumerate() {
                 now += Duration::from_millis(wait);
-                let sequence = first.wrapping_add(step as u16).wrapping_add(jitter);
+                let sequence = first.wrapping_add(u16::try_from(step).unwrap()).wrapping_add(jitter);
                 came.insert(sequence, now);
                 arrivals.record(sequence, now);
                 while let Some(feedback) = arrivals.poll_feedback(now) {

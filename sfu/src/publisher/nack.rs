@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(poll(&mut nack, start), [0u16; 0]);
         assert_eq!(poll(&mut nack, start + REORDER_DELAY), [65_535, 0]);
         nack.received(start, 65_535);
-        nack.received(start, 65_542);
+        nack.received(start + REORDER_DELAY, 65_542);
         // Three newer packets are proof enough; 65 539 and up have to wait.
         assert_eq!(poll(&mut nack, start + REORDER_DELAY), [2, 3]);
         assert_eq!(nack.recovered_count(), 1);

@@ -12,7 +12,7 @@ use offsets::{Offsets, Place};
 pub(crate) use vp8::Vp8Rewriter;
 
 /// A source of packets: one layer of one track, as the subscriber tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SourceId(pub(crate) u64);
 
 /// Numbers sent that are remembered, to never send one twice.
@@ -239,10 +239,6 @@ impl Rewriter {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a remainder of the small window"
-)]
 fn bit_of(sequence: u64) -> (usize, u64) {
     ((sequence % SENT_WINDOW / 64) as usize, 1 << (sequence % 64))
 }

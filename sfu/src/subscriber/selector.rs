@@ -190,3 +190,178 @@ impl LayerSelector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keyframe() -> Descriptor {
+        Descriptor {
+            keyframe: true,
+            frame_start: true,
+            ..Descriptor::default()
+        }
+    }
+
+    fn frame(temporal: u8, sync: bool) -> Descriptor {
+        Descriptor {
+            frame_start: true,
+            frame_end: true,
+            temporal,
+            sync,
+            ..Descriptor::default()
+        }
+    }
+
+    fn spatial(spatial: u8) -> Descriptor {
+        Descriptor {
+            spatial,
+            ..frame(0, false)
+        }
+    }
+
+    #[test]
+    fn starts_on_the_lowest_layer_and_climbs_at_keyframes() {
+        let mut selector = LayerSelector::new();
+        assert_eq!(selector.needs_keyframe(), None);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Ignore);
+        selector.target(2, &[true, true, true]);
+        assert_eq!(selector.needs_keyframe(), Some(0));
+        assert_eq!(selector.select(2, &frame(0, false)), Selection::Ignore);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Switch);
+        assert_eq!(selector.needs_keyframe(), Some(2));
+        assert_eq!(selector.select(0, &frame(0, false)), Selection::Forward);
+        assert_eq!(selector.select(1, &keyframe()), Selection::Switch);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Ignore);
+        assert_eq!(selector.select(2, &keyframe()), Selection::Switch);
+        assert_eq!(selector.needs_keyframe(), None);
+        assert_eq!(selector.select(2, &keyframe()), Selection::Forward);
+        // Down, by way of a keyframe too.
+        selector.target(0, &[true, true, true]);
+        assert_eq!(selector.needs_keyframe(), Some(0));
+        assert_eq!(selector.select(2, &frame(0, false)), Selection::Forward);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Switch);
+    }
+
+    #[test]
+    fn falls_back_to_a_live_layer() {
+        let mut selector = LayerSelector::new();
+        selector.target(2, &[true, true, false]);
+        assert_eq!(selector.target_layer(), Some(1));
+        selector.target(0, &[false, true, true]);
+        assert_eq!(selector.target_layer(), Some(1));
+        assert_eq!(selector.needs_keyframe(), Some(1));
+        selector.target(1, &[false, false]);
+        assert_eq!(selector.target_layer(), Some(1));
+        selector.select(1, &keyframe());
+        selector.pause();
+        assert_eq!(selector.select(1, &keyframe()), Selection::Ignore);
+        assert_eq!(selector.needs_keyframe(), None);
+    }
+
+    #[test]
+    fn temporal_layers_fall_at_a_frame_and_rise_at_a_sync_point() {
+        let mut selector = LayerSelector::new();
+        selector.target(0, &[true]);
+        selector.select(0, &keyframe());
+        assert_eq!(selector.select(0, &frame(2, false)), Selection::Forward);
+        selector.limit_temporal(0);
+        let rest = Descriptor {
+            frame_start: false,
+            ..frame(2, false)
+        };
+        assert_eq!(
+            selector.select(0, &rest),
+            Selection::Forward,
+            "a frame is not cut"
+        );
+        assert_eq!(selector.select(0, &frame(1, false)), Selection::Drop);
+        selector.limit_temporal(2);
+        assert_eq!(selector.select(0, &frame(1, false)), Selection::Drop);
+        assert_eq!(
+            selector.select(0, &frame(2, true)),
+            Selection::Drop,
+            "one step at a time"
+        );
+        assert_eq!(selector.select(0, &frame(1, true)), Selection::Forward);
+        assert_eq!(selector.select(0, &frame(2, true)), Selection::Forward);
+        selector.limit_temporal(0);
+        assert_eq!(selector.select(0, &frame(0, false)), Selection::Forward);
+        selector.limit_temporal(2);
+        let opening = Descriptor {
+            opens_higher: true,
+            ..frame(0, false)
+        };
+        assert_eq!(selector.select(0, &opening), Selection::Forward);
+        assert_eq!(selector.select(0, &frame(2, false)), Selection::Forward);
+    }
+
+    #[test]
+    fn spatial_layers_rise_at_keyframes_and_the_marker_moves() {
+        let mut selector = LayerSelector::new();
+        selector.limit_spatial(1);
+        selector.target(0, &[true]);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Switch);
+        for (layer, selection) in [
+            (1, Selection::Forward),
+            (2, Selection::Drop),
+            (0, Selection::Forward),
+        ] {
+            assert_eq!(selector.select(0, &spatial(layer)), selection);
+        }
+        assert!(selector.marker(&spatial(1), false));
+        assert!(!selector.marker(&spatial(0), false));
+        assert!(selector.marker(&spatial(0), true));
+        assert_eq!(selector.needs_keyframe(), None);
+        selector.limit_spatial(2);
+        assert_eq!(selector.needs_keyframe(), Some(0));
+        assert_eq!(selector.select(0, &spatial(2)), Selection::Drop);
+        assert_eq!(selector.select(0, &keyframe()), Selection::Forward);
+        assert_eq!(selector.select(0, &spatial(2)), Selection::Forward);
+        assert!(
+            !selector.marker(&spatial(2), false),
+            "the publisher's own marker does"
+        );
+        selector.limit_spatial(0);
+        assert_eq!(
+            selector.select(0, &spatial(1)),
+            Selection::Forward,
+            "not within a picture"
+        );
+        assert_eq!(selector.select(0, &spatial(0)), Selection::Forward);
+        assert_eq!(selector.select(0, &spatial(1)), Selection::Drop);
+    }
+
+    proptest! {
+        #[test]
+        fn forwards_one_layer_at_a_time_that_began_with_a_keyframe(
+            steps in proptest::collection::vec(
+                (0u8..4, any::<bool>(), 0u8..3, any::<bool>(), 0u8..12, 0u8..4, any::<u8>()), 1..200,
+            ),
+        ) {
+            let mut selector = LayerSelector::new();
+            let mut begun = None;
+            for (layer, is_key, temporal, sync, kind, wanted, live) in steps {
+                if kind == 0 {
+                    let live = [live & 1 != 0, live & 2 != 0, live & 4 != 0, live & 8 != 0];
+                    selector.target(wanted, &live);
+                } else if kind == 1 {
+                    selector.limit_temporal(wanted);
+                }
+                let descriptor =
+                    if is_key { keyframe() } else { frame(temporal, sync) };
+                match selector.select(layer, &descriptor) {
+                    Selection::Switch => {
+                        prop_assert!(is_key);
+                        begun = Some(layer);
+                    }
+                    Selection::Forward | Selection::Drop => prop_assert_eq!(begun, Some(layer)),
+                    Selection::Ignore => prop_assert!(begun != Some(layer)),
+                }
+                prop_assert_eq!(selector.current(), begun);
+            }
+        }
+    }
+}

@@ -166,3 +166,87 @@ impl Sent {
         (sequence % self.entries.len() as u64) as usize
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests need some instant to count from"
+)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(40);
+
+    fn packet(sequence: u64, bytes: u16) -> SentPacket {
+        SentPacket {
+            sequence,
+            packet: Some(PacketId(sequence + 9)),
+            layer: 1,
+            timestamp: 7,
+            marker: true,
+            picture_id: Some(3),
+            tl0: None,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn finds_packets_over_the_wrap_until_newer_ones_take_their_place() {
+        let now = Instant::now();
+        let mut sent = Sent::new(Kind::Video, now);
+        assert_eq!(sent.resend(now, 0, RTT), None);
+        for sequence in 65_000..66_000 {
+            sent.record(now, packet(sequence, 10));
+        }
+        let found = |sent: &mut Sent, sequence| sent.resend(now, sequence, RTT).map(|p| p.sequence);
+        assert_eq!(found(&mut sent, 65_535), Some(65_535));
+        assert_eq!(found(&mut sent, 0), Some(65_536));
+        assert_eq!(found(&mut sent, 463), Some(65_999));
+        assert_eq!(found(&mut sent, 464), None, "not sent yet");
+        assert_eq!(found(&mut sent, 65_487), None, "512 ago");
+        // A late packet does not push out a newer one.
+        sent.record(now, packet(65_487, 10));
+        assert_eq!(found(&mut sent, 65_487), None);
+        assert_eq!(found(&mut sent, 65_487 + 48), None, "just sent again");
+        sent.forget();
+        assert_eq!(found(&mut sent, 462), None);
+    }
+
+    #[test]
+    fn sends_one_packet_again_five_times_a_round_trip_apart() {
+        let start = Instant::now();
+        let mut sent = Sent::new(Kind::Audio, start);
+        sent.record(start, packet(5, 100));
+        let mut resends = 0;
+        for ms in 0..1000 {
+            let now = start + Duration::from_millis(ms);
+            if sent.resend(now, 5, RTT).is_some() {
+                assert_eq!(ms % 40, 0);
+                resends += 1;
+            }
+        }
+        assert_eq!(resends, 5);
+        assert_eq!(sent.refused_count(), 995);
+    }
+
+    #[test]
+    fn spends_at_most_half_of_the_streams_rate() {
+        let start = Instant::now();
+        let mut sent = Sent::new(Kind::Video, start);
+        for sequence in 0..200 {
+            sent.record(
+                start + Duration::from_millis(5 * sequence),
+                packet(sequence, 1000),
+            );
+        }
+        let now = start + Duration::from_millis(999);
+        let resent = (0..200).filter(|&sequence| sent.resend(now, sequence, RTT).is_some());
+        assert_eq!(resent.count(), 100);
+        // A quiet stream may still resend 64 kbit a second.
+        let mut quiet = Sent::new(Kind::Video, start);
+        (0..20).for_each(|sequence| quiet.record(start, packet(sequence, 1000)));
+        let later = start + Duration::from_secs(2);
+        let resent = (0..20).filter(|&sequence| quiet.resend(later, sequence, RTT).is_some());
+        assert_eq!(resent.count(), 8);
+    }
+}

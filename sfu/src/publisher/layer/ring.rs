@@ -287,7 +287,7 @@ mod tests {
             let mut kept = BTreeMap::new();
             for (step, (jitter, length)) in packets.into_iter().enumerate() {
                 let sequence = step as u64 + jitter % 20;
-                let payload = vec![step as u8; length];
+                let payload = vec![u8::try_from(step).unwrap(); length];
                 if let Some(id) = push(&mut ring, sequence, &payload) {
                     prop_assert!(kept.insert(id, (sequence, payload)).is_none());
                     // The packet just kept is there.

@@ -209,6 +209,70 @@ pub(crate) fn rewrite_frame_number(extension: &mut [u8], frame_number: u16) -> b
     true
 }
 
+/// Writes a descriptor anew with other active decode targets; its new length.
+///
+/// `stored` is the last structure of this stream and `active` has a bit for each decode target
+/// ([`Structure::targets_within`]). The result is up to 5 bytes longer; over 16 bytes it needs the
+/// two-byte form of header extensions. `None` for a malformed descriptor or too small an `out`.
+pub(crate) fn rewrite_active_targets(
+    extension: &[u8],
+    stored: Option<&Structure>,
+    active: u32,
+    out: &mut [u8],
+) -> Option<usize> {
+    let mut bits = Bits::new(extension);
+    let mut writer = BitWriter::new(out);
+    writer.put(24, bits.read(24)?)?;
+    let is_extended = extension.len() > MANDATORY_BYTES;
+    let flags = if is_extended { bits.read(5)? } else { 0 };
+    writer.put(5, flags | 0x08)?;
+    let target_count = if flags & 0x10 != 0 {
+        let mut ahead = bits.clone();
+        let structure = parse_structure(&mut ahead)?;
+        while bits.position() < ahead.position() {
+            writer.put(1, bits.read(1)?)?;
+        }
+        structure.target_count
+    } else {
+        stored?.target_count
+    };
+    if flags & 0x08 != 0 {
+        bits.read(u32::from(target_count))?;
+    }
+    writer.put(u32::from(target_count), active)?;
+    // Custom indications, differences and chains, and the padding behind them.
+    while let Some(bit) = bits.read(1) {
+        writer.put(1, bit)?;
+    }
+    Some(writer.position.div_ceil(8))
+}
+
+/// Writes fields of bits over whatever stood in a slice.
+struct BitWriter<'a> {
+    out: &'a mut [u8],
+    position: usize,
+}
+
+impl<'a> BitWriter<'a> {
+    fn new(out: &'a mut [u8]) -> Self {
+        Self { out, position: 0 }
+    }
+
+    fn put(&mut self, width: u32, value: u32) -> Option<()> {
+        for bit in (0..width).rev() {
+            let byte = self.out.get_mut(self.position / 8)?;
+            if self.position.is_multiple_of(8) {
+                *byte = 0;
+            }
+            if value >> bit & 1 == 1 {
+                *byte |= 0x80 >> (self.position % 8);
+            }
+            self.position += 1;
+        }
+        Some(())
+    }
+}
+
 /// Which optional parts a descriptor has (`extended_descriptor_fields`).
 #[derive(Clone, Copy, Debug, Default)]
 struct ExtendedFlags {

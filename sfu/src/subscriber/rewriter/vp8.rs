@@ -124,7 +124,6 @@ impl Vp8Rewriter {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "15 bits are left")]
 fn wire_form(picture_id: u64) -> u16 {
     (picture_id & 0x7fff) as u16
 }

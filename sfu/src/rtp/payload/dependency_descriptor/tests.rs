@@ -4,11 +4,11 @@ use super::*;
 
 /// Writes fields of bits as the specification lists them.
 #[derive(Default)]
-struct BitWriter {
+struct TestWriter {
     bits: Vec<bool>,
 }
 
-impl BitWriter {
+impl TestWriter {
     fn put(&mut self, width: u32, value: u32) -> &mut Self {
         self.bits
             .extend((0..width).rev().map(|bit| value >> bit & 1 == 1));
@@ -28,7 +28,7 @@ impl BitWriter {
 /// L2T2 in small: templates S0T0, S0T1, S1T0, S1T1; targets in the order of their layers, T1 of
 /// each may be switched to; one chain; sizes 320x180 and 640x360.
 fn keyframe(template: u32, frame_number: u32) -> Vec<u8> {
-    let mut bits = BitWriter::default();
+    let mut bits = TestWriter::default();
     bits.put(1, 1)
         .put(1, 0)
         .put(6, template)
@@ -105,7 +105,7 @@ fn later_descriptors_refer_to_the_stored_structure() {
     assert_eq!(parse(&[0x80, 0, 8], Some(&structure)), None);
     assert_eq!(parse(&short, None), None);
     // Custom indications: a frame all targets need, so none can begin with it.
-    let mut bits = BitWriter::default();
+    let mut bits = TestWriter::default();
     bits.put(8, 0x80 | 61)
         .put(16, 9)
         .put(5, 0b00100)
@@ -115,7 +115,7 @@ fn later_descriptors_refer_to_the_stored_structure() {
         (parsed.spatial, parsed.temporal, parsed.switch),
         (0, 1, false)
     );
-    let mut bits = BitWriter::default();
+    let mut bits = TestWriter::default();
     bits.put(8, 0x80 | 60)
         .put(16, 9)
         .put(5, 0b01000)
@@ -163,6 +163,47 @@ fn rewrites_the_frame_number_in_place() {
     assert!(!rewrite_frame_number(&mut [0, 1], 1));
 }
 
+#[test]
+fn rewrites_the_active_decode_targets() {
+    let structure = structure();
+    let rewritten = |extension: &[u8], active| {
+        let mut out = [0xff; 70];
+        let length = rewrite_active_targets(extension, Some(&structure), active, &mut out).unwrap();
+        parse(&out[..length], Some(&structure)).unwrap()
+    };
+    let whole = keyframe(60, 7);
+    let before = parse(&whole, None).unwrap();
+    let expected = DependencyDescriptor {
+        active_targets: Some(0b0101),
+        ..before
+    };
+    assert_eq!(rewritten(&whole, 0b0101), expected);
+    let short = [0x80 | 63, 0x00, 0x08];
+    let before = parse(&short, Some(&structure)).unwrap();
+    let expected = DependencyDescriptor {
+        active_targets: Some(0b0001),
+        ..before
+    };
+    assert_eq!(rewritten(&short, 0b0001), expected);
+    // Custom indications stay behind the new field.
+    let mut bits = TestWriter::default();
+    bits.put(8, 0x80 | 61)
+        .put(16, 9)
+        .put(5, 0b00100)
+        .put(8, 0b1111_1111);
+    let after = rewritten(&bits.bytes(), 0b0011);
+    assert_eq!((after.active_targets, after.switch), (Some(0b0011), false));
+    assert_eq!(rewrite_active_targets(&short, None, 1, &mut [0; 70]), None);
+    assert_eq!(
+        rewrite_active_targets(&short, Some(&structure), 1, &mut [0; 4]),
+        None
+    );
+    assert_eq!(
+        rewrite_active_targets(&short[..2], Some(&structure), 1, &mut [0; 70]),
+        None
+    );
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
@@ -170,6 +211,7 @@ proptest! {
         for length in 0..=bytes.len() {
             let _ = parse(&bytes[..length], None);
             let _ = parse(&bytes[..length], Some(&structure));
+            let _ = rewrite_active_targets(&bytes[..length], Some(&structure), 1, &mut [0; 70]);
         }
     }
 
