@@ -2,4 +2,9 @@
 
 pub mod config;
 pub mod ids;
+mod io;
+pub mod metrics;
 pub mod sfu;
+pub mod shard;
+
+pub use io::{Events, QueueFull, Sfu, StartError};

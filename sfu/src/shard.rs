@@ -79,7 +79,11 @@ pub const DATAGRAM_MAX: usize = 1500;
 impl Arena {
     /// Makes an arena; the only allocation it ever does.
     pub fn new() -> Self {
-        Self { bytes: vec![0; ARENA_BYTES], used: 0, runs: Vec::with_capacity(1024) }
+        Self {
+            bytes: vec![0; ARENA_BYTES],
+            used: 0,
+            runs: Vec::with_capacity(1024),
+        }
     }
 
     /// Room for one datagram, or `None` when the arena should be sent first.
@@ -124,7 +128,9 @@ impl Arena {
 
     /// The bytes of a run.
     pub fn bytes(&self, run: &Run) -> &[u8] {
-        self.bytes.get(run.start..run.start + run.length).unwrap_or_default()
+        self.bytes
+            .get(run.start..run.start + run.length)
+            .unwrap_or_default()
     }
 
     /// Forgets everything that was committed.
@@ -138,3 +144,81 @@ impl Arena {
 const SEGMENTS_MAX: usize = 64;
 /// One send carries at most one IP packet's worth of bytes.
 const RUN_BYTES_MAX: usize = 65_000;
+
+/// A stand-in; the real machine takes its place.
+#[derive(Debug)]
+pub struct Shard {
+    events: std::collections::VecDeque<Event>,
+    metrics: crate::metrics::Metrics,
+}
+
+/// What a shard is made with.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// Which one.
+    pub index: u16,
+    /// The settings.
+    pub config: std::sync::Arc<crate::config::Config>,
+    /// What answers list.
+    pub candidates: Candidates,
+    /// The DTLS certificate.
+    pub certificate: std::sync::Arc<Certificate>,
+    /// Randomness.
+    pub seed: [u8; 32],
+    /// The start.
+    pub started: Instant,
+    /// The start as NTP time, 32.32.
+    pub ntp_at_start: u64,
+}
+
+/// Addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidates {
+    /// UDP.
+    pub udp: Vec<SocketAddr>,
+    /// TCP.
+    pub tcp: Vec<SocketAddr>,
+}
+
+/// A stand-in.
+#[derive(Debug)]
+pub struct Certificate;
+
+#[expect(missing_docs, unused_variables, reason = "a stand-in")]
+impl Shard {
+    pub fn new(options: ShardOptions) -> Self {
+        Self {
+            events: Default::default(),
+            metrics: Default::default(),
+        }
+    }
+    pub fn handle_batch(&mut self, now: Instant, datagrams: &mut [Datagram<'_>]) {
+        for _ in datagrams {
+            self.metrics
+                .dropped(crate::metrics::DropReason::UnknownPeer);
+        }
+    }
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        if let Command::Offer { participant, offer } = command {
+            self.events.push_back(Event::Answered {
+                participant,
+                offer: offer.id,
+                answer: Err(crate::sfu::OfferError::NoSuchParticipant),
+            });
+        }
+    }
+    pub fn handle_timeout(&mut self, now: Instant) {}
+    pub fn handle_closed(&mut self, now: Instant, path: Path) {}
+    pub fn flush(&mut self, now: Instant, arena: &mut Arena) -> bool {
+        false
+    }
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        None
+    }
+    pub fn metrics(&self) -> &crate::metrics::Metrics {
+        &self.metrics
+    }
+}
