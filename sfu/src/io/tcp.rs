@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::metrics::{DropReason, Metrics, TcpRefusal};
-use crate::shard::{Datagram, Path, Protocol};
+use crate::shard::{Datagram, Path, Transport};
 
 pub(crate) mod framing;
 pub(crate) mod listener;
@@ -103,7 +103,7 @@ impl Connections {
         let path = Path {
             local,
             remote,
-            protocol: Protocol::Tcp(number),
+            transport: Transport::Tcp(number),
         };
         let connection = Connection {
             stream,

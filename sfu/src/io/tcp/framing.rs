@@ -104,7 +104,7 @@ const USERNAME: [u8; 2] = [0x00, 0x06];
 
 /// A framed connectivity check for this user name, without integrity.
 #[cfg(test)]
-pub(in crate::io) fn framed_check(user_name: &str) -> Vec<u8> {
+pub(crate) fn framed_check(user_name: &str) -> Vec<u8> {
     let mut attributes = vec![0x80, 0x22, 0, 5];
     attributes.extend(b"a bot\0\0\0");
     attributes.extend(USERNAME);

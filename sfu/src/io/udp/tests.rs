@@ -27,7 +27,7 @@ impl End {
         let path = Path {
             local: self.at(local),
             remote: to,
-            protocol: Protocol::Udp,
+            transport: Transport::Udp,
         };
         let mut arena = Arena::new();
         for datagram in datagrams {
@@ -107,7 +107,7 @@ fn a_refused_run_goes_out_as_single_datagrams() {
     let path = Path {
         local: near.at("127.0.0.1"),
         remote: to,
-        protocol: Protocol::Udp,
+        transport: Transport::Udp,
     };
     let bytes = frame().concat();
     let run = Message {
@@ -175,7 +175,7 @@ fn ecn_bits_are_seen_for_both_ip_versions() {
 
     let mut server = End::bind();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    setsockopt(&client, sockopt::IpTos, &0b11).unwrap();
+    setsockopt(&client, sockopt::Ipv4Tos, &0b11).unwrap();
     client.send_to(&[1], server.at("127.0.0.1")).unwrap();
     assert_eq!(server.receive(1)[0].1, 0b11);
     let client = UdpSocket::bind("[::1]:0").unwrap();
@@ -198,7 +198,7 @@ fn more_runs_than_one_call_takes_all_arrive() {
         let path = Path {
             local: near.at(ip),
             remote,
-            protocol: Protocol::Udp,
+            transport: Transport::Udp,
         };
         arena.reserve().unwrap()[0] = index;
         arena.commit(path, 1);
