@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 pub(crate) use self::socket::is_family_missing;
 use self::socket::{open, receive_buffer};
 use crate::metrics::{DropReason, Metrics};
-use crate::shard::{Arena, Datagram, Path, Run, Transport};
+use crate::shard::{Arena, Datagram, Path, Protocol, Run};
 
 mod socket;
 
@@ -131,7 +131,7 @@ impl UdpSockets {
         for socket in &mut self.sockets {
             let mut batch = Batch::default();
             for run in arena.runs() {
-                let is_ours = run.path.transport == Transport::Udp
+                let is_ours = run.path.protocol == Protocol::Udp
                     && run.path.remote.is_ipv6() == socket.is_ipv6;
                 if is_ours {
                     socket.queue(Message::of(run, arena.bytes(run)), &mut batch, metrics);
@@ -164,7 +164,7 @@ impl<'a> Message<'a> {
         let path = Path {
             local: nowhere,
             remote: nowhere,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         Self {
             bytes: &[],
@@ -474,7 +474,7 @@ impl Received {
         Some(Path {
             local,
             remote,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         })
     }
 

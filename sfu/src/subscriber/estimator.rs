@@ -17,6 +17,10 @@ const DECREASE_FACTOR: f64 = 0.85;
 const INCREASE_PER_SECOND: f64 = 1.12;
 /// Loss above this share is congestion (draft-ietf-rmcat-gcc-02 §6).
 const LOSS_HIGH: f64 = 0.10;
+/// The delay gradient of one group is multiplied by the groups seen, up to this many, before it is
+/// compared with the detector's threshold (libwebrtc's `kMinNumDeltas`): the threshold of 12.5 ms is
+/// meant for the growth over a second, and a single group never grows that much.
+const TRENDS_MAX: u32 = 60;
 /// Two decreases are at least this far apart: one round of feedback must see the first one's effect.
 const DECREASE_INTERVAL: Duration = Duration::from_millis(300);
 /// Packets remembered until their feedback arrives: 4 s of 500 packets/s.
@@ -38,6 +42,8 @@ pub(crate) struct Estimator {
     next_number: u64,
     slope: SlopeEstimator,
     detector: OveruseDetector,
+    /// Groups of packets judged so far, up to `TRENDS_MAX`.
+    trends: u32,
     rate: RateCalculator,
     loss: LossWindow,
     limit_bps: Option<f64>,
@@ -60,6 +66,7 @@ impl Estimator {
             next_number: 1,
             slope: SlopeEstimator::new(),
             detector: OveruseDetector::new(),
+            trends: 0,
             rate: RateCalculator::new(Duration::from_millis(500)),
             loss: LossWindow::default(),
             limit_bps: None,
@@ -186,7 +193,9 @@ impl Estimator {
             }
             self.rate.add(now, report.size);
             if let Some(trend) = self.slope.accumulate(report) {
-                is_overused |= self.detector.update(trend.at, trend.estimate_ms) == Usage::Over;
+                self.trends = (self.trends + 1).min(TRENDS_MAX);
+                let growth_ms = trend.estimate_ms * f64::from(self.trends);
+                is_overused |= self.detector.update(trend.at, growth_ms) == Usage::Over;
             }
         }
         let received = self

@@ -27,7 +27,7 @@ impl End {
         let path = Path {
             local: self.at(local),
             remote: to,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         let mut arena = Arena::new();
         for datagram in datagrams {
@@ -107,7 +107,7 @@ fn a_refused_run_goes_out_as_single_datagrams() {
     let path = Path {
         local: near.at("127.0.0.1"),
         remote: to,
-        transport: Transport::Udp,
+        protocol: Protocol::Udp,
     };
     let bytes = frame().concat();
     let run = Message {
@@ -198,7 +198,7 @@ fn more_runs_than_one_call_takes_all_arrive() {
         let path = Path {
             local: near.at(ip),
             remote,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         arena.reserve().unwrap()[0] = index;
         arena.commit(path, 1);

@@ -4,6 +4,10 @@
     reason = "lengths of hand-made messages are small"
 )]
 
+use std::net::SocketAddr;
+
+use crate::shard::{Protocol, canonical};
+
 use super::stun::{Class, RESPONSE_BYTES_MAX, Request, Role, write_request};
 use super::*;
 
@@ -14,12 +18,12 @@ fn credentials(ufrag: &str, pwd: &str) -> Credentials {
     }
 }
 
-fn tuple(port: u16) -> Tuple {
+fn tuple(port: u16) -> Path {
     let remote = SocketAddr::from(([192, 0, 2, 1], port));
-    Tuple::new(
+    Path::new(
         SocketAddr::from(([203, 0, 113, 1], 7800)),
         remote,
-        TransportKind::Udp,
+        Protocol::Udp,
     )
 }
 
@@ -64,19 +68,19 @@ impl Pair {
         out[..length].to_vec()
     }
 
-    fn send(&mut self, tuple: Tuple, bytes: &[u8]) -> (CheckOutcome, Vec<u8>) {
+    fn send(&mut self, tuple: Path, bytes: &[u8]) -> (CheckOutcome, Vec<u8>) {
         let mut out = [0; RESPONSE_BYTES_MAX];
         let message = Message::parse(bytes).unwrap();
         let outcome = self.ice.handle_check(self.now, tuple, &message, &mut out);
         (outcome, out[..outcome.reply_len].to_vec())
     }
 
-    fn check(&mut self, tuple: Tuple) -> CheckOutcome {
+    fn check(&mut self, tuple: Path) -> CheckOutcome {
         self.send(tuple, &self.request(Role::Controlling(1), false))
             .0
     }
 
-    fn nominate(&mut self, tuple: Tuple) -> CheckOutcome {
+    fn nominate(&mut self, tuple: Path) -> CheckOutcome {
         self.send(tuple, &self.request(Role::Controlling(1), true))
             .0
     }
@@ -335,8 +339,8 @@ fn a_clock_that_reads_earlier_changes_nothing() {
 #[test]
 fn a_closed_connection_takes_its_tuple_along() {
     let mut pair = Pair::new();
-    let tcp = Tuple {
-        transport: TransportKind::Tcp(4),
+    let tcp = Path {
+        protocol: Protocol::Tcp(4),
         ..tuple(1)
     };
     pair.nominate(tcp);
@@ -379,16 +383,13 @@ fn with_attribute_before_integrity(request: &[u8], kind: u16, key: &[u8]) -> Vec
 
 #[test]
 fn addresses_have_one_form() {
-    let canonical = |text: &str| canonical(text.parse().unwrap()).to_string();
-    assert_eq!(canonical("[::ffff:192.0.2.1]:5"), "192.0.2.1:5");
-    assert_eq!(canonical("192.0.2.1:5"), "192.0.2.1:5");
-    assert_eq!(canonical("[2001:db8::1]:5"), "[2001:db8::1]:5");
+    let form = |text: &str| canonical(text.parse().unwrap()).to_string();
+    assert_eq!(form("[::ffff:192.0.2.1]:5"), "192.0.2.1:5");
+    assert_eq!(form("192.0.2.1:5"), "192.0.2.1:5");
+    assert_eq!(form("[2001:db8::1]:5"), "[2001:db8::1]:5");
     let labelled = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 77, 3);
     let plain = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, 3);
-    assert_eq!(
-        super::canonical(labelled.into()),
-        super::canonical(plain.into())
-    );
+    assert_eq!(canonical(labelled.into()), canonical(plain.into()));
 }
 
 #[test]
