@@ -67,15 +67,15 @@ impl Arrivals {
     /// Notes that the packet with this transport-wide number came in.
     pub(crate) fn record(&mut self, sequence: u16, now: Instant) {
         let tick = self.tick_of(now);
-        let Some(end) = self.end else {
-            self.begin_at((1 << 16) + u64::from(sequence));
-            self.note((1 << 16) + u64::from(sequence), tick);
+        let known = self.end.map(|end| (end, extend(sequence, end - 1)));
+        let near = known.filter(|(end, extended)| extended.abs_diff(*end) <= JUMP_MAX);
+        let Some((end, extended)) = near else {
+            let first = (1 << 16) + u64::from(sequence);
+            self.begin_at(first);
+            self.note(first, tick);
             return;
         };
-        let extended = extend(sequence, end - 1);
-        if extended.abs_diff(end) > JUMP_MAX {
-            self.begin_at(extended);
-        } else if extended >= end {
+        if extended >= end {
             // What is skipped has not come, whatever stood in its place a window ago.
             for skipped in end.max((extended + 1).saturating_sub(WINDOW))..extended {
                 self.note(skipped, None);
@@ -298,6 +298,20 @@ mod tests {
         arrivals.record(20_000, at(start, 9200));
         let feedback = arrivals.poll_feedback(at(start, 9300)).unwrap();
         assert_eq!(feedback.arrivals, [(20_000, Some(36_800))]);
+    }
+
+    #[test]
+    fn many_jumps_back_do_not_wear_the_numbers_out() {
+        let start = Instant::now();
+        let mut arrivals = Arrivals::new(start);
+        let mut sequence = 0u16;
+        for step in 1..20 {
+            sequence = sequence.wrapping_sub(20_000);
+            arrivals.record(sequence, start);
+            let feedback = arrivals.poll_feedback(at(start, 100 * step)).unwrap();
+            assert_eq!(feedback.arrivals, [(sequence, Some(0))]);
+            assert_eq!(feedback.base_sequence, sequence);
+        }
     }
 
     proptest! {
