@@ -1,6 +1,7 @@
 //! Plenum's media core: rooms, transports and packet forwarding as pure machines.
 #![allow(
     dead_code,
+    unused_imports,
     reason = "the wire formats are used by the peers that land next"
 )]
 
