@@ -69,7 +69,7 @@ pub(crate) enum Rtcp<'a> {
         /// One block per source.
         reports: Reports<'a>,
     },
-    /// SDES; nobody needs its content.
+    /// SDES: who a source belongs to; nobody needs its content.
     Sdes,
     /// BYE: sources that end.
     Bye {

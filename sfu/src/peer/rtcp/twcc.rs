@@ -211,7 +211,8 @@ pub(crate) struct TwccHeader {
 ///
 /// `arrivals`: transport-wide numbers going up from `base_sequence` (those left out count as lost),
 /// and when each arrived in ticks of 250 us on the clock whose 256th part is `reference_time`.
-/// `None`: `out` is too small, `arrivals` is empty or out of order, or two packets in a row (or the
+/// `None`: `out` is too small, `arrivals` is empty, out of order or spans
+/// more than 8192 numbers, or two packets in a row (or the
 /// first and the reference) are more than 8.19 s apart: then start a new feedback there.
 pub(crate) fn write_twcc(
     out: &mut [u8],
