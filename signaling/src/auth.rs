@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -308,17 +308,15 @@ fn peek_issuer(token: &str) -> Result<Option<String>, VerifyError> {
         .map_err(|_| VerifyError::Malformed)
 }
 
+/// Checks the signature, and only then the types of the claims.
 fn decode(token: &str, secret: &[u8]) -> Result<Claims, VerifyError> {
-    let mut rules = Validation::new(Algorithm::HS256);
-    // Times are checked by us, against the caller's clock and on strict types.
-    rules.validate_exp = false;
-    rules.validate_nbf = false;
-    rules.validate_aud = false;
-    rules.required_spec_claims.clear();
+    let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::Malformed)?;
     let key = DecodingKey::from_secret(secret);
-    // First the signature alone, so that bad claims are told from bad signatures.
-    jsonwebtoken::decode::<serde_json::Value>(token, &key, &rules)
-        .map_err(|_| VerifyError::Signature)?;
+    let algorithm = Algorithm::HS256;
+    match jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key, algorithm) {
+        Ok(true) => {}
+        Ok(false) | Err(_) => return Err(VerifyError::Signature),
+    }
     let part = token.split('.').nth(1).unwrap_or_default();
     let bytes = URL_SAFE_NO_PAD
         .decode(part)

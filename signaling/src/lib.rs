@@ -106,7 +106,6 @@ impl Server {
         Self::start_with(config, Some(tls)).await
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this file starts the tasks")]
     async fn start_with(config: &Config, tls: Option<Tls>) -> Result<Self, StartError> {
         let listener = listen("http.addr", &config.http.addr.to_string()).await?;
         let admin = match config.http.admin_addr.as_str() {

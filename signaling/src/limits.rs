@@ -101,6 +101,7 @@ impl<K: Eq + Hash> Buckets<K> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests start from some moment")]
 mod tests {
     use super::*;
 

@@ -2,7 +2,8 @@
 //!
 //! A WebSocket on `GET /v1/signal` with subprotocol `plenum.v1` carries text frames, one JSON object
 //! each. The first frame is [`Hello`] with the token and, as a rule, the first SDP offer; the answer
-//! is [`Welcome`] or [`ErrorReply`]. From then on:
+//! is [`Welcome`] or [`ErrorReply`], after which the server closes the socket; only `resume_unknown`
+//! leaves it open for another `hello`. From then on:
 //!
 //! - Every object has `t`, its type. A [`ClientMessage`] that changes state carries `id`, chosen by
 //!   the client and increasing; it is answered exactly once, by [`Done`] (`ok`) or [`ErrorReply`]

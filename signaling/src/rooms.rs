@@ -182,6 +182,8 @@ impl Rooms {
             self.directory().by_participant.remove(&participant);
         } else {
             self.metrics.joins.inc();
+            let room = occupied.room.id();
+            tracing::info!(%room, %participant, ?door, "joined");
         }
         self.carry_out(&mut occupied);
         drop(occupied);
@@ -552,6 +554,7 @@ impl Rooms {
                 }
                 Output::Gone { participant } => {
                     occupied.forget(participant);
+                    tracing::info!(%participant, "left");
                     self.directory().by_participant.remove(&participant);
                 }
             }

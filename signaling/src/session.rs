@@ -134,8 +134,8 @@ struct EventLog {
 
 /// Events kept for a resume: about a minute of a lively room.
 const RING_EVENTS_MAX: usize = 256;
-/// The same in bytes, so that large messages cannot make it heavy.
-const RING_BYTES_MAX: usize = 1 << 20;
+/// The same in bytes: large messages cannot make it heavy, and a replay fits into the outbox.
+const RING_BYTES_MAX: usize = 512 << 10;
 /// A WHIP or WHEP participant has this long to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -106,12 +106,7 @@ fn headers_that_point_elsewhere_for_keys_change_nothing() {
     for extra in ["jku", "x5u", "jwk", "x5c"] {
         let mut header = json!({ "alg": "HS256", "kid": "app" });
         header[extra] = json!("https://evil.example/keys");
-        let ours = verdict(&header, &good_claims());
-        // Ignored by us; a library that chokes on its form may refuse it as well.
-        assert!(
-            ours.is_ok() || ours == Err(VerifyError::Signature),
-            "{extra}"
-        );
+        assert!(verdict(&header, &good_claims()).is_ok(), "{extra}");
     }
 }
 

@@ -108,7 +108,6 @@ impl<'a> Client<'a> {
     }
 }
 
-#[expect(clippy::disallowed_types, reason = "the command line is a client")]
 fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)
         .with_context(|| format!("no server answers on {address}; is it running?"))?;

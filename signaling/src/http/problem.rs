@@ -53,7 +53,10 @@ impl IntoResponse for Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(wait_ms) = error.retry_after_ms {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(wait_ms.div_ceil(1000)),
+            );
         }
         response
     }
@@ -62,7 +65,10 @@ impl IntoResponse for Problem {
 impl From<ErrorReply> for Problem {
     fn from(error: ErrorReply) -> Self {
         let status = StatusCode::from_u16(error.code.status());
-        Self { error, status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR) }
+        Self {
+            error,
+            status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        }
     }
 }
 

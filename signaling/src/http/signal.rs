@@ -45,7 +45,9 @@ pub(super) async fn open(
             ErrorCode::BadMessage,
             "this is a WebSocket: connect with one",
         );
-        return error.with_status(StatusCode::UPGRADE_REQUIRED).into_response();
+        return error
+            .with_status(StatusCode::UPGRADE_REQUIRED)
+            .into_response();
     };
     if !is_origin_allowed(&headers, &app.allowed_origins) {
         return problem(ErrorCode::Forbidden, "this origin is not allowed").into_response();
@@ -221,6 +223,7 @@ impl Door<'_> {
             Ok(_) => return Err(refuse(ErrorCode::BadMessage, "the first message is hello")),
             Err(error) => return Err(refuse(error.code, &error.message).about(error.id)),
         };
+        tracing::debug!(sdk = ?hello.sdk, "hello");
         if !hello.v.contains(&VERSION) {
             let mut error = refuse(ErrorCode::UnsupportedVersion, "no version in common");
             error.supported = Some(vec![VERSION]);
@@ -289,8 +292,12 @@ impl Door<'_> {
             Some(Ok(Message::Binary(_))) => Heard::Refused(CloseCode::Unacceptable),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Sign,
             Some(Ok(Message::Close(_))) | None => Heard::Gone,
-            // What is left of the connection may still take the reason.
-            Some(Err(_)) => Heard::Refused(CloseCode::TooLarge),
+            // What is left of the connection may still take the reason. The library's own error type
+            // is not ours to name; its text tells the limit from broken frames and bad UTF-8.
+            Some(Err(error)) if error.to_string().contains("Space limit exceeded") => {
+                Heard::Refused(CloseCode::TooLarge)
+            }
+            Some(Err(_)) => Heard::Refused(CloseCode::Unacceptable),
         }
     }
 
@@ -299,7 +306,7 @@ impl Door<'_> {
             CloseCode::TooLarge => {
                 ErrorReply::new(ErrorCode::TooLarge, "a frame is at most 256 KiB")
             }
-            _ => ErrorReply::new(ErrorCode::BadMessage, "frames are text"),
+            _ => ErrorReply::new(ErrorCode::BadMessage, "frames are text in UTF-8"),
         };
         self.say(error).await;
         self.close(Some(code)).await;

@@ -19,6 +19,7 @@ use crate::session::{Door, Stage, encode};
 
 impl Room {
     /// Takes in one event of the core about this room or one of its participants.
+    #[expect(clippy::too_many_lines, reason = "one arm for each event")]
     pub fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Answered {

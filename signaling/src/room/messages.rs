@@ -245,7 +245,8 @@ impl Room {
         let session = self.sessions.get_mut(&participant).ok_or_else(no_session)?;
         let grants = &mut session.grants;
         let name_only = message.metadata.is_none() && message.attributes.is_none();
-        if !grants.update_own_metadata && !(grants.guest && name_only) {
+        let allowed = grants.update_own_metadata || (grants.guest && name_only);
+        if !allowed {
             let text = "the token does not allow changing this";
             return Err(ErrorReply::new(ErrorCode::Forbidden, text));
         }

@@ -70,7 +70,7 @@ async fn bad_requests_get_typed_problems() {
     ];
     for (line, body, status, code) in [
         ("PUT /v1/rooms/a", "{", 400, "bad_message"),
-        ("PUT /v1/rooms/a", "[]", 400, "bad_message"),
+        ("PUT /v1/rooms/a", "5", 400, "bad_message"),
         (
             "PUT /v1/rooms/a",
             r#"{"maxParticipants":-1}"#,

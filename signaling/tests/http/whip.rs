@@ -156,7 +156,7 @@ async fn what_cannot_be_is_refused_with_a_reason() {
             &join,
             "text/plain",
             &good,
-            400,
+            415,
             "bad_message",
         ),
         ("POST /whip/r", &join, sdp, "nonsense", 400, "bad_sdp"),
