@@ -96,6 +96,11 @@ pub(crate) struct Doorkeeper {
     next: u64,
     /// How long a connection may take to say who it is for.
     patience: Duration,
+    /// Readable once it is to end.
+    #[expect(
+        dead_code,
+        reason = "keeps the descriptor open that the epoll set watches"
+    )]
     stop: Arc<Mailbox<()>>,
     /// When connections are taken again after the system refused to give one.
     resume_at: Option<Instant>,
