@@ -25,8 +25,9 @@ use self::wake::Mailbox;
 use crate::config::Config;
 use crate::ids::{ParticipantId, RoomId};
 use crate::metrics::{Metric, Metrics};
+use crate::peer::dtls::Certificate;
 use crate::sfu::{Command, Event, RoomConfig};
-use crate::shard::{Certificate, ShardOptions};
+use crate::shard::ShardOptions;
 
 mod addresses;
 mod driver;
@@ -183,7 +184,7 @@ impl Sfu {
     ) -> Result<(), StartError> {
         let advertised = advertised(&config, &sockets)?;
         let config = Arc::new(config);
-        let certificate = Arc::new(Certificate);
+        let certificate = Arc::new(Certificate::generate());
         let (started, ntp_at_start) = (Instant::now(), ntp_now());
         for (index, udp) in (0..).zip(sockets) {
             let options = ShardOptions {

@@ -81,6 +81,8 @@ label!(
         TcpClosed = "tcp_closed",
         /// There is no socket for its IP version.
         NoSocket = "no_socket",
+        /// The grants do not allow it.
+        NotAllowed = "not_allowed",
         /// The kernel did not say which local address it reached.
         NoLocalAddress = "no_local_address",
     }

@@ -16,10 +16,9 @@ use super::udp::{ReceiveBuffers, UdpSockets};
 use super::{COMMANDS_MAX, Input, Link, lock};
 use crate::metrics::{DropReason, Metrics};
 use crate::sfu::Event;
-use crate::shard::{Arena, Datagram, Path, Shard, ShardOptions, Transport};
+use crate::shard::{Arena, Datagram, Path, Protocol, Shard, ShardOptions};
 
 /// One media thread: a shard, its sockets and its queues.
-#[derive(Debug)]
 pub(super) struct Driver {
     shard: Restartable,
     udp: UdpSockets,
@@ -246,7 +245,7 @@ impl Driver {
         self.udp.send(&self.arena, &mut self.metrics);
         for run in self.arena.runs() {
             if let Path {
-                transport: Transport::Tcp(number),
+                protocol: Protocol::Tcp(number),
                 ..
             } = run.path
             {

@@ -12,7 +12,6 @@ use crate::shard::{Shard, ShardOptions};
 /// A shard whose panics end its participants and nothing else.
 ///
 /// Smaller units are caught inside the shard; what comes here is a bug in the shard's own code.
-#[derive(Debug)]
 pub(super) struct Restartable {
     shard: Shard,
     options: ShardOptions,
@@ -140,8 +139,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::io::fresh_seed;
+    use crate::peer::dtls::Certificate;
     use crate::sfu::{JoinOptions, MediaGrants, Wants};
-    use crate::shard::{Candidates, Certificate};
+    use crate::shard::Candidates;
 
     fn restartable(now: Instant) -> Restartable {
         Restartable::new(ShardOptions {
@@ -151,7 +151,7 @@ mod tests {
                 udp: Vec::new(),
                 tcp: Vec::new(),
             },
-            certificate: Arc::new(Certificate),
+            certificate: Arc::new(Certificate::generate()),
             seed: fresh_seed().unwrap(),
             started: now,
             ntp_at_start: 0,

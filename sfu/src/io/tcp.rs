@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::metrics::{DropReason, Metrics, TcpRefusal};
-use crate::shard::{Datagram, Path, Transport};
+use crate::shard::{Datagram, Path, Protocol};
 
 pub(crate) mod framing;
 pub(crate) mod listener;
@@ -103,7 +103,7 @@ impl Connections {
         let path = Path {
             local,
             remote,
-            transport: Transport::Tcp(number),
+            protocol: Protocol::Tcp(number),
         };
         let connection = Connection {
             stream,

@@ -8,7 +8,7 @@ use self::kernel::Received;
 pub(crate) use self::socket::is_family_missing;
 use self::socket::{open, receive_buffer};
 use crate::metrics::{DropReason, Metrics};
-use crate::shard::{Arena, Datagram, Path, Run, Transport};
+use crate::shard::{Arena, Datagram, Path, Protocol, Run};
 
 mod kernel;
 mod socket;
@@ -128,7 +128,7 @@ impl UdpSockets {
         for socket in &mut self.sockets {
             let mut batch = Batch::default();
             for run in arena.runs() {
-                let is_ours = run.path.transport == Transport::Udp
+                let is_ours = run.path.protocol == Protocol::Udp
                     && run.path.remote.is_ipv6() == socket.is_ipv6;
                 if is_ours {
                     socket.queue(Message::of(run, arena.bytes(run)), &mut batch, metrics);
@@ -161,7 +161,7 @@ impl<'a> Message<'a> {
         let path = Path {
             local: nowhere,
             remote: nowhere,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         Self {
             bytes: &[],
@@ -367,7 +367,7 @@ fn path_of(received: &Received, port: u16) -> Option<Path> {
     Some(Path {
         local,
         remote,
-        transport: Transport::Udp,
+        protocol: Protocol::Udp,
     })
 }
 

@@ -303,8 +303,10 @@ impl Doorkeeper {
     }
 
     fn turn_away(&mut self, number: u64, refusal: TcpRefusal) {
-        self.strangers.remove(&number);
+        // Counted before it closes: who sees it closed finds it counted.
+        let stranger = self.strangers.remove(&number);
         self.count(|metrics, _| metrics.tcp_refused(refusal));
+        drop(stranger);
     }
 
     fn pause(&mut self, now: Instant) {

@@ -118,7 +118,7 @@ fn the_end_of_a_connection_is_told_once() {
     connections.receive(number, &mut Vec::new(), &mut metrics);
     assert_eq!(metrics.tcp_connections, 0);
     let path = connections.poll_closed().unwrap();
-    assert_eq!(path.transport, Transport::Tcp(number));
+    assert_eq!(path.protocol, Protocol::Tcp(number));
     assert_eq!(connections.poll_closed(), None);
     connections.send(Instant::now(), number, [&[1][..]].into_iter(), &mut metrics);
     assert_eq!(metrics.dropped_for(DropReason::TcpClosed), 1);

@@ -27,7 +27,7 @@ impl End {
         let path = Path {
             local: self.at(local),
             remote: to,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         let mut arena = Arena::new();
         for datagram in datagrams {
@@ -107,7 +107,7 @@ fn a_refused_run_goes_out_as_single_datagrams() {
     let path = Path {
         local: near.at("127.0.0.1"),
         remote: to,
-        transport: Transport::Udp,
+        protocol: Protocol::Udp,
     };
     let bytes = frame().concat();
     let run = Message {
@@ -129,7 +129,7 @@ fn one_refusal_that_may_be_about_one_path_changes_nothing_for_others() {
     let path = Path {
         local: near.at("127.0.0.1"),
         remote: to,
-        transport: Transport::Udp,
+        protocol: Protocol::Udp,
     };
     let run = Message {
         bytes: &[1; 200],
@@ -157,7 +157,7 @@ fn a_path_the_kernel_refuses_does_not_hold_up_the_others() {
         let path = Path {
             local: near.at(local),
             remote: to,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         for _ in 0..2 {
             arena.reserve().unwrap()[..100].fill(9);
@@ -217,7 +217,7 @@ fn more_runs_than_one_call_takes_all_arrive() {
         let path = Path {
             local: near.at(ip),
             remote,
-            transport: Transport::Udp,
+            protocol: Protocol::Udp,
         };
         arena.reserve().unwrap()[0] = index;
         arena.commit(path, 1);
