@@ -124,7 +124,7 @@ fn every_client_gets_an_answer_with_its_sections_in_order() {
 }
 
 #[test]
-fn chromium_publishes_simulcast_and_receives_on_slots() {
+fn chromium_offers_simulcast_slots_and_data_channels() {
     let offer = parse_offer(offer!("chromium-meeting")).unwrap();
     assert_eq!(offer.setup, Setup::ActPass);
     assert_eq!(offer.our_role(), DtlsRole::Passive);
@@ -161,6 +161,11 @@ fn chromium_publishes_simulcast_and_receives_on_slots() {
     };
     assert_eq!(offer.sections[12].kind, data);
 
+}
+
+#[test]
+fn chromium_is_answered_with_its_rids_and_with_fixed_sources_on_slots() {
+    let offer = parse_offer(offer!("chromium-meeting")).unwrap();
     let text = answer(&offer, &plans(&offer, &[Codec::Av1, Codec::H264]));
     let written = sections(&text);
     let camera = &written[2];
