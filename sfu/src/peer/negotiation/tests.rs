@@ -160,7 +160,6 @@ fn chromium_offers_simulcast_slots_and_data_channels() {
         max_message_bytes: 262_144,
     };
     assert_eq!(offer.sections[12].kind, data);
-
 }
 
 #[test]
