@@ -1,1 +1,3 @@
-//! x
+//! Plenum's service: configuration, tokens, signaling, room API, WHIP and WHEP around the media core.
+
+pub mod message;
