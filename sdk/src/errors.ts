@@ -1,12 +1,8 @@
 /** The one error type of the SDK and its stable codes. */
 
-/** Codes the server sends; the meaning of each is part of the protocol `plenum.v1`. */
-export type ServerErrorCode =
-  | 'bad_message' | 'unknown_type' | 'unsupported_version' | 'unauthorized' | 'token_expired'
-  | 'forbidden' | 'room_not_found' | 'room_full' | 'room_closed' | 'duplicate_identity' | 'removed'
-  | 'not_found' | 'conflict' | 'bad_sdp' | 'codec_unsupported' | 'stale_offer' | 'publish_denied'
-  | 'subscribe_denied' | 'limit_exceeded' | 'rate_limited' | 'too_large' | 'resume_unknown'
-  | 'slow_consumer' | 'idle' | 'server_shutdown' | 'internal'
+import type { ErrorCode as ServerErrorCode } from './generated/protocol'
+
+export type { ServerErrorCode }
 
 /** Codes that arise in the browser. */
 export type LocalErrorCode =

@@ -2,7 +2,7 @@
 import { DataChannels } from './channels'
 import { PlenumError, toPlenumError } from './errors'
 import type { LocalPublication } from './local-publication'
-import type { AnswerBody, IceServer, OfferBody, Publish } from './protocol'
+import type { Answer, IceServer, OfferMessage, PublishEntry } from './protocol'
 import { withStereoSlots } from './sdp'
 
 const AUDIO_SLOTS_FIRST = 3
@@ -11,6 +11,7 @@ const AUDIO_SLOTS_MAX = 16
 const VIDEO_SLOTS_MAX = 48
 const DISCONNECTED_MS = 3000
 const RELAY_PATIENCE_MS = 2500
+const REPLAY_MS = 200
 const RESTARTS_MAX = 3
 const DEPENDENCY_DESCRIPTOR =
   'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension'
@@ -19,8 +20,9 @@ const DEPENDENCY_DESCRIPTOR =
 export interface PeerDelegate {
   takeId(): number
   /** Sends an offer; rejects with a retryable error while the socket is down. */
-  offer(offer: OfferBody): Promise<AnswerBody>
-  answered(answer: AnswerBody): void
+  offer(offer: OfferMessage): Promise<Answer>
+  /** A publication was muted or unmuted while it was being announced. */
+  muteChanged(publication: LocalPublication): void
   transportChanged(state: RTCPeerConnectionState): void
   /** ICE restarts did not help: a new session is needed. */
   failed(): void
@@ -31,7 +33,9 @@ export class Peer {
   readonly channels: DataChannels
   readonly #pc: RTCPeerConnection
   readonly #delegate: PeerDelegate
-  readonly #publications = new Set<LocalPublication>()
+  /** Each with the shape of its section. */
+  readonly #publications = new Map<LocalPublication, string>()
+  readonly #free: { key: string; transceiver: RTCRtpTransceiver }[] = []
   readonly #slots: RTCRtpTransceiver[] = []
   #isOffering = false
   #isDirty = false
@@ -64,23 +68,37 @@ export class Peer {
 
   /** Adds a publication to the next offer. */
   add(publication: LocalPublication): void {
-    publication.bind(this.#pc)
-    this.#publications.add(publication)
+    const key = publication.sectionKey
+    const free = this.#free.findIndex((one) => one.key === key)
+    const transceiver = free < 0 ? undefined : this.#free.splice(free, 1)[0]?.transceiver
+    publication.bind(this.#pc, transceiver)
+    this.#publications.set(publication, key)
   }
 
-  /** Takes a publication out of the next offer; its section stays for the next of its kind. */
+  /** Takes a publication out of the next offer; its section stays for the next of its shape. */
   remove(publication: LocalPublication): void {
-    if (this.#publications.delete(publication)) publication.unbind()
+    const key = this.#publications.get(publication)
+    if (key === undefined) return
+    this.#publications.delete(publication)
+    const transceiver = publication.unbind()
+    if (transceiver) this.#free.push({ key, transceiver })
+  }
+
+  /** The server announced a publication whose answer was lost with its socket. */
+  confirm(mid: string, track: string): void {
+    for (const publication of this.#publications.keys()) {
+      if (publication.mid === mid && publication.id === undefined) this.#accept(publication, track)
+    }
   }
 
   /** The offer that rides in `hello`. */
-  async firstOffer(): Promise<OfferBody> {
+  async firstOffer(): Promise<OfferMessage> {
     this.#isOffering = true
     return await this.#offer()
   }
 
   /** Applies the answer that came with `welcome`. */
-  async accept(answer: AnswerBody): Promise<void> {
+  async accept(answer: Answer): Promise<void> {
     try {
       await this.#apply(answer)
     } finally {
@@ -89,10 +107,25 @@ export class Peer {
     if (this.#isDirty) this.negotiate()
   }
 
+  /** The server refused the offer that came with `hello`. */
+  async refuse(error: PlenumError): Promise<void> {
+    this.#isOffering = false
+    await this.#abandon(error)
+  }
+
+  /** The session goes on after its socket dropped: offers again what was lost on the way. */
+  resume(): void {
+    // The events that were missed come first and may say what became of the lost offer.
+    if (this.#isDirty) setTimeout(() => this.negotiate(), REPLAY_MS)
+  }
+
   /** Relays to try when no direct path opens. */
   setIceServers(servers: readonly IceServer[], isFirst: boolean): void {
     if (servers.length === 0) return
-    this.#pc.setConfiguration({ ...this.#pc.getConfiguration(), iceServers: [...servers] })
+    this.#pc.setConfiguration({
+      ...this.#pc.getConfiguration(),
+      iceServers: servers.map(({ urls, username, credential }) => ({ urls, username, credential })),
+    })
     // The first offer was made before the relays were known.
     if (!isFirst) return
     const patience = this.#pc.getConfiguration().iceTransportPolicy === 'relay' ? 0 : RELAY_PATIENCE_MS
@@ -144,7 +177,7 @@ export class Peer {
     this.#isOffering = false
   }
 
-  async #offer(): Promise<OfferBody> {
+  async #offer(): Promise<OfferMessage> {
     const iceRestart = this.#restartWanted
     this.#restartWanted = false
     const made = await this.#pc.createOffer({ iceRestart })
@@ -154,9 +187,9 @@ export class Peer {
     } catch {
       await this.#pc.setLocalDescription({ type: 'offer', sdp: made.sdp ?? '' })
     }
-    const publish = [...this.#publications]
+    const publish = [...this.#publications.keys()]
       .map((publication) => publication.announce())
-      .filter((entry): entry is Publish => entry !== undefined)
+      .filter((entry): entry is PublishEntry => entry !== undefined)
     return {
       id: this.#delegate.takeId(),
       sdp: this.#pc.localDescription?.sdp ?? sdp,
@@ -165,24 +198,27 @@ export class Peer {
     }
   }
 
-  async #apply(answer: AnswerBody): Promise<void> {
+  async #apply(answer: Answer): Promise<void> {
     await this.#pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp })
     for (const { mid, track, error } of answer.published) {
-      const publication = [...this.#publications].find((one) => one.mid === mid)
+      const publication = [...this.#publications.keys()].find((one) => one.mid === mid)
       if (!publication) continue
       if (track) {
-        publication.accepted(track)
+        this.#accept(publication, track)
       } else {
         this.remove(publication)
-        publication.refused(new PlenumError(error?.code ?? 'publish_denied', error?.message ?? 'not published'))
+        publication.refused(new PlenumError(error ?? 'publish_denied', `the track was not published: ${error}`))
       }
     }
-    this.#delegate.answered(answer)
+  }
+
+  #accept(publication: LocalPublication, track: string): void {
+    if (publication.accepted(track)) this.#delegate.muteChanged(publication)
   }
 
   /** The server refused the whole offer: go back to the last agreed state. */
   async #abandon(error: PlenumError): Promise<void> {
-    for (const publication of [...this.#publications]) {
+    for (const publication of [...this.#publications.keys()]) {
       if (publication.id !== undefined) continue
       this.remove(publication)
       publication.refused(error)

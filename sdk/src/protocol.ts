@@ -1,197 +1,41 @@
-/** The messages of `plenum.v1`, as the SDK reads and writes them. */
+/** The messages of `plenum.v1` in the shapes the SDK works with; the types are the server's own. */
+import type {
+  ClientMessage, ServerEvent, ServerMessage, ServerReply, SlotContent,
+} from './generated/protocol'
 
-export type Kind = 'audio' | 'video'
-export type Source = 'camera' | 'microphone' | 'screen_share' | 'screen_share_audio'
+export type {
+  Answer, Codec, GrantsView, Hello, IceServer, Kind, Layer, Limits, OfferMessage, Participant,
+  ParticipantPatch, PublishEntry, Resume, Room as RoomView, ServerEvent, ServerMessage, ServerReply,
+  SlotContent, Source, StreamChange, StreamReason, StreamState, Track, TrackPatch, ViewEntry, Welcome,
+} from './generated/protocol'
 
-/** One simulcast layer of a track, lowest first. */
-export interface LayerState {
-  rid?: string | null
-  live: boolean
-  width: number
-  height: number
-  bitrateBps?: number
-}
+/** Highest protocol version this SDK speaks. */
+export const VERSION = 1
+/** The WebSocket subprotocol. */
+export const SUBPROTOCOL = 'plenum.v1'
 
-/** A track as announced to others. */
-export interface TrackState {
-  id: string
-  kind: Kind
-  source: Source
-  name: string
-  muted: boolean
-  codec?: string | null
-  layers: LayerState[]
-}
+/** What slots carry, by mid. */
+export type SlotSet = { [mid in string]: SlotContent | null }
 
-/** A participant as announced to others. */
-export interface ParticipantState {
-  id: string
-  identity: string
-  name: string
-  metadata: string
-  attributes: Record<string, string>
-  tracks: TrackState[]
-}
-
-export interface Grants {
-  canPublish: boolean
-  canPublishSources: Source[]
-  canSubscribe: boolean
-  canPublishData: boolean
-  roomAdmin: boolean
-}
-
-export interface RoomInfo {
-  id?: string
-  name: string
-  metadata: string
-}
-
-/** What a slot carries from the RTP timestamp `ts` on. */
-export interface SlotChange {
-  track: string
-  ts?: number | null
-}
-
-export type SlotSet = Record<string, SlotChange | null>
-
-/** One section of an offer as the track it publishes. */
-export interface Publish {
-  mid: string
-  source: Source
-  name: string
-  muted: boolean
-  width?: number
-  height?: number
-  layers?: number
-  codec?: string
-  stereo?: boolean
-  dtx?: boolean
-}
-
-export interface OfferBody {
-  id: number
-  sdp: string
-  publish: Publish[]
-  iceRestart?: boolean
-}
-
-export interface Published {
-  mid: string
-  track?: string | null
-  error?: { code: string; message: string } | null
-}
-
-export interface AnswerBody {
-  id: number
-  sdp: string
-  published: Published[]
-  slots: SlotSet
-}
-
-/** How a subscribed track is shown; sizes in physical pixels, 0 means no limit. */
-export interface View {
-  w?: number
-  h?: number
-  fps?: number
-  priority?: number
-  paused?: boolean
-  layer?: number | null
-}
-
-export interface Resume {
-  session: string
-  key: string
-  n: number
-}
-
-export interface Hello {
-  t: 'hello'
-  v: number[]
-  token: string
-  sdk: { name: string; version: string; platform: string }
-  features: string[]
-  name?: string
-  resume?: Resume
-  offer?: OfferBody
-  autoSubscribe: boolean
-  roster: 'all' | 'publishers'
-}
-
-export interface IceServer {
-  urls: string[]
-  username?: string
-  credential?: string
-  expiresAt?: number
-}
-
-export interface Welcome {
-  t: 'welcome'
-  v: number
-  session: string
-  resumeKey: string
-  resync?: boolean
-  features: string[]
-  room: RoomInfo
-  self: ParticipantState & { grants?: Grants }
-  participants: ParticipantState[]
-  slots: SlotSet
-  iceServers: IceServer[]
-  ping: { intervalMs: number; timeoutMs: number }
-  answer?: AnswerBody
-  n: number
-}
+type Message<T extends ClientMessage['t']> = Extract<ClientMessage, { t: T }>
+type Unnumbered<M> = M extends unknown ? Omit<M, 'id'> : never
 
 /** Requests that are answered by `ok`, `answer` or `err` with the same id. */
-export type Request =
-  | ({ t: 'offer' } & Omit<OfferBody, 'id'>)
-  | { t: 'unpublish'; track: string }
-  | { t: 'track'; track: string; muted?: boolean; name?: string }
-  | { t: 'subscribe'; set?: Record<string, boolean>; all?: boolean }
-  | { t: 'self'; name?: string; metadata?: string; attributes?: Record<string, string> }
-  | { t: 'send'; to?: string[]; topic: string; data: string }
+export type Request = Unnumbered<
+  Message<'offer'> | Message<'unpublish'> | Message<'track'> | Message<'subscribe'> | Message<'self'> | Message<'send'>
+>
 
 /** Messages without an answer. */
-export type Notice =
-  | { t: 'view'; set: Record<string, View> }
-  | { t: 'ping'; ts: number; rtt: number }
-  | { t: 'leave' }
+export type Notice = Message<'view'> | Message<'ping'> | { t: 'leave' }
 
-export type StreamReason = 'bandwidth' | 'muted' | 'codec' | 'view'
-
-/** What the server sends after the welcome; all but `ok`, `err`, `answer` and `pong` carry `n`. */
-export type ServerMessage =
-  | ({ t: 'answer' } & AnswerBody)
-  | { t: 'ok'; id: number }
-  | { t: 'err'; id?: number | null; code: string; message: string; retryAfterMs?: number | null }
-  | { t: 'pong'; ts: number }
-  | { t: 'need'; audio: number; video: number }
-  | { t: 'slots'; set: SlotSet }
-  | { t: 'joined'; p: ParticipantState }
-  | { t: 'left'; id: string; reason?: string }
-  | { t: 'updated'; id: string; patch: Partial<ParticipantState> }
-  | { t: 'published'; id: string; track: TrackState }
-  | { t: 'unpublished'; track: string }
-  | { t: 'track'; track: string; patch: Partial<TrackState> }
-  | { t: 'speakers'; levels: Record<string, number> }
-  | { t: 'stream'; track: string; state: 'active' | 'paused'; layer?: number | null; reason?: StreamReason | null }
-  | { t: 'room'; patch: Partial<RoomInfo> }
-  | { t: 'data'; from: string; topic: string; data: string }
-  | { t: 'grants'; grants: Grants }
-  | { t: 'token'; token: string }
-  | { t: 'ice_servers'; servers: IceServer[] }
-  | { t: 'restart_ice'; reason?: string }
-  | { t: 'goaway'; action: 'resume' | 'rejoin' | 'stop'; afterMs: number; reason?: string }
-  | { t: 'bye'; code: string }
-
-/** A message of a kind this SDK knows, with its event number. */
-export type Incoming = (ServerMessage | Welcome) & { n?: number }
+/** An event or a notice that is not an answer. */
+export type Happening = ServerEvent | Extract<ServerReply, { t: 'speakers' | 'token' | 'ice_servers' }>
 
 /**
  * Reads one text frame. `undefined`: not an object with a type, or a type this SDK does not know,
  * which a newer server may send and which is ignored.
  */
-export function parseIncoming(text: string): Incoming | undefined {
+export function parseServerMessage(text: string): ServerMessage | undefined {
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -200,11 +44,18 @@ export function parseIncoming(text: string): Incoming | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined
   const { t } = value as { t?: unknown }
-  return typeof t === 'string' && KNOWN.has(t) ? (value as Incoming) : undefined
+  return typeof t === 'string' && KNOWN.has(t) ? (value as ServerMessage) : undefined
 }
 
-const KNOWN: ReadonlySet<string> = new Set<Incoming['t']>([
-  'welcome', 'answer', 'ok', 'err', 'pong', 'need', 'slots', 'joined', 'left', 'updated',
-  'published', 'unpublished', 'track', 'speakers', 'stream', 'room', 'data', 'grants', 'token',
-  'ice_servers', 'restart_ice', 'goaway', 'bye',
-])
+/** Writes one text frame. */
+export function encodeClientMessage(message: ClientMessage | Notice): string {
+  return JSON.stringify(message)
+}
+
+const KNOWN_TYPES: { [T in ServerMessage['t']]: true } = {
+  need: true, slots: true, joined: true, left: true, updated: true, published: true,
+  unpublished: true, track: true, stream: true, room: true, data: true, grants: true,
+  restart_ice: true, welcome: true, answer: true, ok: true, err: true, pong: true, speakers: true,
+  token: true, ice_servers: true, goaway: true, bye: true,
+}
+const KNOWN: ReadonlySet<string> = new Set(Object.keys(KNOWN_TYPES))

@@ -4,11 +4,8 @@
  */
 import { Backoff } from './backoff'
 import { PlenumError, toPlenumError } from './errors'
-import { parseIncoming } from './protocol'
-import type { AnswerBody, Hello, Incoming, Notice, Request, Resume, ServerMessage, Welcome } from './protocol'
-
-/** The subprotocol both sides speak. */
-export const SUBPROTOCOL = 'plenum.v1'
+import { encodeClientMessage, parseServerMessage, SUBPROTOCOL, VERSION } from './protocol'
+import type { Answer, Happening, Hello, Notice, OfferMessage, Request, Resume, ServerMessage, Welcome } from './protocol'
 
 const WELCOME_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 15_000
@@ -23,18 +20,20 @@ export type Beginning = 'joined' | 'resumed' | 'rejoined'
 /** What the session asks of and tells its room. */
 export interface SessionDelegate {
   /** The first frame without `resume`; a new stay (`resume` false) comes with a first offer. */
-  hello(resume: boolean): Promise<Omit<Hello, 't' | 'v' | 'resume'>>
+  hello(resume: boolean): Promise<Omit<Hello, 'v' | 'resume'>>
   welcomed(welcome: Welcome, how: Beginning): void
   /** An event in order, each exactly once. */
-  received(message: ServerMessage): void
+  received(message: Happening): void
   /** The socket dropped; the session tries again by itself. */
   suspended(): void
   /** It is over. `undefined`: this side left. */
   ended(error: PlenumError | undefined): void
 }
 
+type Reply = Extract<ServerMessage, { t: 'ok' | 'answer' }>
+
 interface Waiting {
-  resolve(message: ServerMessage): void
+  resolve(reply: Reply): void
   reject(error: PlenumError): void
   timer: ReturnType<typeof setTimeout>
 }
@@ -94,31 +93,28 @@ export class Session {
   }
 
   /** Sends a request and waits for its answer. Rejects with `connection_lost` when the socket drops. */
-  request(request: Request, id: number = this.takeId()): Promise<ServerMessage> {
-    return new Promise((resolve, reject) => {
-      if (this.#state.at !== 'open') {
-        reject(new PlenumError('connection_lost', 'the signaling connection is down'))
-        return
-      }
-      const timer = setTimeout(() => {
-        this.#waiting.delete(id)
-        reject(new PlenumError('timeout', `no answer to ${request.t}`))
-      }, REQUEST_TIMEOUT_MS)
-      this.#waiting.set(id, { resolve, reject, timer })
-      this.#state.socket.send(JSON.stringify({ ...request, id }))
-    })
+  request(request: Request, id: number = this.takeId()): Promise<Reply> {
+    if (this.#state.at !== 'open') {
+      return Promise.reject(new PlenumError('connection_lost', 'the signaling connection is down'))
+    }
+    const reply = this.#expect(id)
+    this.#state.socket.send(encodeClientMessage({ ...request, id }))
+    return reply
   }
 
   /** Sends an offer and waits for the answer. */
-  async offer(offer: Omit<Extract<Request, { t: 'offer' }>, 't'>): Promise<AnswerBody> {
-    const answer = await this.request({ t: 'offer', ...offer })
-    if (answer.t !== 'answer') throw new PlenumError('bad_message', 'an offer was not answered')
-    return answer
+  async offer(offer: OfferMessage): Promise<Answer> {
+    return asAnswer(await this.request({ t: 'offer', ...offer }, offer.id))
+  }
+
+  /** Waits for what became of an offer that rode in `hello` but was not answered by `welcome`. */
+  async answerTo(offerId: number): Promise<Answer> {
+    return asAnswer(await this.#expect(offerId))
   }
 
   /** Sends a message without an answer; dropped while the socket is down. */
   notify(notice: Notice): void {
-    if (this.#state.at === 'open') this.#state.socket.send(JSON.stringify(notice))
+    if (this.#state.at === 'open') this.#state.socket.send(encodeClientMessage(notice))
   }
 
   /** Tries again at once instead of waiting for the next turn. */
@@ -146,8 +142,7 @@ export class Session {
     const resume = this.#resume
     // The first offer is made while the socket opens.
     const hello = this.#delegate.hello(resume !== undefined).then((body) => {
-      const frame: Hello = { t: 'hello', v: [1], ...body, ...(resume ? { resume } : {}) }
-      return JSON.stringify(frame)
+      return encodeClientMessage({ t: 'hello', v: [VERSION], ...body, ...(resume ? { resume } : {}) })
     })
     const socket = this.#open(this.#url)
     const welcome = await this.#welcome(socket, hello, signal)
@@ -155,18 +150,28 @@ export class Session {
       socket.close(1000)
       throw new PlenumError('ended', 'the session has ended')
     }
-    const isResumed = resume?.session === welcome.session
+    const { resumed, resync } = welcome
     this.#resume = {
       session: welcome.session,
       key: welcome.resumeKey,
       // The events after our number follow, unless the welcome is a fresh snapshot.
-      n: isResumed && !welcome.resync && resume ? resume.n : welcome.n,
+      n: resumed && !resync && resume ? resume.n : welcome.n,
     }
     this.#state = { at: 'open', socket }
     socket.onmessage = ({ data }) => this.#receive(String(data), socket)
     socket.onclose = ({ code, reason }) => this.#closed(socket, code, reason)
     this.#startPing(welcome.ping, socket)
-    this.#delegate.welcomed(welcome, isFirst ? 'joined' : isResumed ? 'resumed' : 'rejoined')
+    this.#delegate.welcomed(welcome, isFirst ? 'joined' : resumed ? 'resumed' : 'rejoined')
+  }
+
+  #expect(id: number): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id)
+        reject(new PlenumError('timeout', 'the server did not answer'))
+      }, REQUEST_TIMEOUT_MS)
+      this.#waiting.set(id, { resolve, reject, timer })
+    })
   }
 
   #welcome(socket: SocketLike, hello: Promise<string>, signal?: AbortSignal): Promise<Welcome> {
@@ -192,9 +197,9 @@ export class Session {
         hello.then((frame) => socket.send(frame), () => {})
       }
       socket.onmessage = ({ data }) => {
-        const message = parseIncoming(String(data))
+        const message = parseServerMessage(String(data))
         if (message?.t === 'err') fail(new PlenumError(message.code, message.message))
-        if (message?.t === 'bye') fail(new PlenumError(message.code, `refused: ${message.code}`))
+        if (message?.t === 'bye') fail(byeError(message.code))
         if (message?.t !== 'welcome') return
         clearTimeout(timer)
         signal?.removeEventListener('abort', abort)
@@ -207,9 +212,9 @@ export class Session {
   }
 
   #receive(text: string, socket: SocketLike): void {
-    const message = parseIncoming(text)
+    const message = parseServerMessage(text)
     if (!message || message.t === 'welcome') return
-    if (message.n !== undefined && this.#resume) {
+    if ('n' in message && this.#resume) {
       if (message.n <= this.#resume.n) return // replayed, but already seen
       this.#resume.n = message.n
     }
@@ -219,7 +224,7 @@ export class Session {
         this.#settle(message.id, message)
         return
       case 'err':
-        this.#settle(message.id ?? 0, message)
+        if (message.id !== undefined) this.#settle(message.id, message)
         return
       case 'pong':
         this.#rttMs = Math.max(0, Math.round(performance.now() - message.ts))
@@ -236,7 +241,7 @@ export class Session {
     }
   }
 
-  #settle(id: number, message: Extract<Incoming, { t: 'ok' | 'answer' | 'err' }>): void {
+  #settle(id: number, message: Extract<ServerMessage, { t: 'ok' | 'answer' | 'err' }>): void {
     const waiting = this.#waiting.get(id)
     if (!waiting) return
     this.#waiting.delete(id)
@@ -247,7 +252,7 @@ export class Session {
 
   #goAway(message: Extract<ServerMessage, { t: 'goaway' }>, socket: SocketLike): void {
     if (message.action === 'stop') {
-      this.#finish(new PlenumError('server_shutdown', message.reason ?? 'the server is stopping'))
+      this.#finish(new PlenumError('server_shutdown', message.reason || 'the server is stopping'))
       return
     }
     setTimeout(() => {
@@ -362,7 +367,12 @@ function aborted(): PlenumError {
   return new PlenumError('aborted', 'the call was aborted')
 }
 
-function byeError(code: string): PlenumError {
+function asAnswer(reply: Reply): Answer {
+  if (reply.t === 'answer') return reply
+  throw new PlenumError('bad_message', 'an offer was not answered')
+}
+
+function byeError(code: string = 'ended'): PlenumError {
   return new PlenumError(code, BYE_TEXTS[code] ?? `the server ended the session: ${code}`)
 }
 

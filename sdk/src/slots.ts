@@ -1,5 +1,5 @@
 /** Which receive slot carries which track: the client's copy of the server's map. */
-import type { SlotChange } from './protocol'
+import type { SlotSet } from './protocol'
 
 /** One step of an update: a slot lost its track or got one. */
 export type SlotStep =
@@ -25,7 +25,7 @@ export class SlotMap {
    * Applies an update and says what changed, every `cleared` before any `filled`, so that two
    * tracks can trade places. A slot that keeps its track gives no step.
    */
-  apply(set: Readonly<Record<string, SlotChange | null>>): SlotStep[] {
+  apply(set: Readonly<SlotSet>): SlotStep[] {
     const cleared: SlotStep[] = []
     const filled: SlotStep[] = []
     const entries = Object.entries(set).filter(([mid, to]) => this.#tracks.get(mid) !== to?.track)
@@ -45,14 +45,14 @@ export class SlotMap {
       }
       this.#tracks.set(mid, to.track)
       this.#mids.set(to.track, mid)
-      filled.push({ kind: 'filled', mid, track: to.track, ts: to.ts ?? undefined })
+      filled.push({ kind: 'filled', mid, track: to.track, ts: to.ts })
     }
     return [...cleared, ...filled]
   }
 
   /** Replaces the whole map: slots that `set` does not name are empty. */
-  replace(set: Readonly<Record<string, SlotChange | null>>): SlotStep[] {
-    const all: Record<string, SlotChange | null> = {}
+  replace(set: Readonly<SlotSet>): SlotStep[] {
+    const all: SlotSet = {}
     for (const mid of this.#tracks.keys()) all[mid] = null
     return this.apply({ ...all, ...set })
   }

@@ -4,7 +4,7 @@
  * Growing is told after 100 ms, because someone waits for a sharper picture. Shrinking and hiding
  * are told after 3 s, because scrolling and resizing come back often.
  */
-import type { View } from './protocol'
+import type { ViewEntry } from './protocol'
 
 const UP_MS = 100
 const DOWN_MS = 3000
@@ -12,7 +12,7 @@ const PIXEL_RATIO_MAX = 2
 const STEP_PIXELS = 16 // sizes are rounded up to this, so that a border of one pixel says nothing
 
 /** What one track's viewer wants, in physical pixels. */
-export type Wanted = Required<Pick<View, 'w' | 'h' | 'paused'>> & Pick<View, 'layer' | 'priority'>
+export type Wanted = Required<Pick<ViewEntry, 'w' | 'h' | 'paused'>> & Pick<ViewEntry, 'layer' | 'priority'>
 
 /** One element that shows a track. */
 export interface Shown {
