@@ -32,14 +32,13 @@ export class AdaptiveView {
   /** An element shows a track from now on. */
   observe(track: string, element: Element): void {
     if (!this.#sizes || !this.#sights) return
-    const { clientWidth: width, clientHeight: height } = element
-    this.#shown.set(element, { width, height, visible: width * height > 0 })
+    // Nothing is told before the observers have measured it.
+    this.#shown.set(element, { width: 0, height: 0, visible: false })
     let elements = this.#elements.get(track)
     if (!elements) this.#elements.set(track, (elements = new Set()))
     elements.add(element)
     this.#sizes.observe(element)
     this.#sights.observe(element)
-    this.#want(track)
   }
 
   /** An element no longer shows a track. */

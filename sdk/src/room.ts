@@ -1,6 +1,7 @@
 /** A room as the application sees it. */
 import { AdaptiveView } from './adaptive'
 import { Playback } from './audio'
+import { deflated, toBase64 } from './deflate'
 import { listDevices } from './devices'
 import type { DeviceKind } from './devices'
 import { Emitter } from './emitter'
@@ -57,6 +58,7 @@ export class Room extends Emitter<RoomEvents> {
   #token = ''
   #displayName: string | undefined
   #sendBytesMax = 0
+  #canDeflate = false
   #name = ''
   #metadata = ''
 
@@ -210,7 +212,7 @@ export class Room extends Emitter<RoomEvents> {
     return {
       token: this.#token,
       sdk: { name: 'plenum-js', version: VERSION, platform: navigator.userAgent.slice(0, 128) },
-      features: ['slots'],
+      features: ['slots', 'sdpz'],
       autoSubscribe: this.#options.autoSubscribe ?? true,
       roster: this.#options.roster ?? 'all',
       ...(this.#displayName ? { name: this.#displayName } : {}),
@@ -241,6 +243,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#name = welcome.room.name
     this.#metadata = welcome.room.metadata
     this.#sendBytesMax = welcome.limits.sendBytes
+    this.#canDeflate = welcome.features.includes('sdpz')
     this.localParticipant.update(welcome.self)
     this.localParticipant.grants = welcome.grants
     peer.setIceServers(welcome.iceServers, how !== 'resumed')
@@ -277,7 +280,7 @@ export class Room extends Emitter<RoomEvents> {
 
   async #offer(offer: OfferMessage): Promise<Answer> {
     if (!this.#session) throw new PlenumError('connection_lost', 'the room is not connected')
-    const answer = await this.#session.offer(offer)
+    const answer = await this.#session.offer(this.#canDeflate ? await deflated(offer) : offer)
     // At once: a `slots` event behind the answer must not be undone by the answer's older map.
     this.#roster.replaceSlots(answer.slots)
     return answer
@@ -358,8 +361,7 @@ export class Room extends Emitter<RoomEvents> {
     }
     // Messages get through even where media does not (yet).
     if (!channels.isOpen && payload.length <= this.#sendBytesMax && this.#session?.isOpen) {
-      const data64 = btoa(Array.from(payload, (byte) => String.fromCharCode(byte)).join(''))
-      await this.#request({ t: 'send', topic, data64, ...(to ? { to } : {}) })
+      await this.#request({ t: 'send', topic, data64: toBase64(payload), ...(to ? { to } : {}) })
       return
     }
     await channels.sendReliable(message, signal)

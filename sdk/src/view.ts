@@ -48,7 +48,7 @@ export class ViewQueue {
       this.#waiting.delete(track)
       return
     }
-    const delay = !told || isMore(view, told) ? UP_MS : DOWN_MS
+    const delay = told ? (isMore(view, told) ? UP_MS : DOWN_MS) : view.paused ? DOWN_MS : UP_MS
     const waiting = this.#waiting.get(track)
     // A change of mind keeps the clock of the first change, so that resizing cannot postpone forever.
     const dueMs = waiting ? Math.min(waiting.dueMs, nowMs + delay) : nowMs + delay

@@ -13,7 +13,7 @@ export interface Size {
 }
 
 const ASPECT = 16 / 9
-const ASPECT_MIN = 1 // a tile may become square before rows are added
+const ASPECT_MIN = 1.15 // how near to square a tile may become to fill its cell
 const GAP = 10
 const STRIP_SHARE = 0.22
 const STRIP_MIN = 92

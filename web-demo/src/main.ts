@@ -48,7 +48,11 @@ function publish(room: Room, choice: JoinChoice, source: DeviceSource): void {
     })
   if (state.at === 'on') void start(state.track)
   else if (state.at === 'failed') toast(explainDevice(source, state.error), 'problem')
-  else void device.track.then((track) => track && room.state !== 'disconnected' && start(track))
+  else {
+    void device.track.then((track) => {
+      if (track && room.state !== 'disconnected') void start(track)
+    })
+  }
 }
 
 function showEnd(invitation: Invitation, error: PlenumError | undefined): void {

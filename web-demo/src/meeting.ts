@@ -31,6 +31,7 @@ export class Meeting {
   readonly #controls: Controls
   readonly #stops: (() => void)[] = []
   #hasStats = false
+  #isOpen = false
 
   constructor(room: Room, invitation: Invitation, ended: (error: PlenumError | undefined) => void) {
     this.#room = room
@@ -45,6 +46,7 @@ export class Meeting {
     this.#title.textContent = this.#invitation.room
     document.title = `${this.#invitation.room} · Plenum`
     show(this.#build())
+    this.#isOpen = true
     document.body.classList.add('in-meeting')
     this.#stops.push(
       listenToKeys({
@@ -108,7 +110,7 @@ export class Meeting {
     this.#stops.push(
       room.on('participantJoined', (one) => {
         this.#refreshParticipant(one)
-        if (room.state === 'connected') toast(`${nameOf(one)} is here`)
+        if (this.#isOpen && room.state === 'connected') toast(`${nameOf(one)} is here`)
       }),
       room.on('participantLeft', (one) => this.#removeParticipant(one)),
       room.on('participantUpdated', (one) => (one.isLocal ? this.#refreshLocal() : this.#refreshParticipant(one))),

@@ -6,7 +6,7 @@ import type { Tile } from './tile'
 
 export type View = 'grid' | 'speaker'
 
-const TILE_WIDTH_MIN = 116
+const TILE_WIDTH_MIN = 150
 const TILE_WIDTH_MIN_WIDE = 168
 const WIDE = 720
 

@@ -17,6 +17,8 @@ export interface TileSubject {
   kind: 'camera' | 'screen'
 }
 
+const SMALL_WIDTH = 260
+
 type AnyPublication = LocalPublication | RemotePublication
 
 /** Shows one participant's picture, name and state. */
@@ -39,7 +41,7 @@ export class Tile {
     this.subject = subject
     this.video = el('video', { class: 'tile-video', autoplay: true, playsinline: true, muted: true })
     this.video.muted = true
-    this.video.addEventListener('resize', () => this.#fit())
+    for (const name of ['resize', 'emptied']) this.video.addEventListener(name, () => this.#fit())
     const face = el('span', { class: 'avatar' }, initials(subject.name))
     face.style.setProperty('--hue', String(hueOf(subject.identity)))
     this.#avatar = el('div', { class: 'tile-avatar' }, face)
@@ -49,8 +51,9 @@ export class Tile {
     this.element = el(
       'article',
       { class: `tile tile-${subject.kind}${subject.isLocal ? ' is-local' : ''}`, 'data-key': subject.key },
-      this.video,
+      // Behind the picture: seen until the first frame, while a slot changes hands, and when it is off.
       this.#avatar,
+      this.video,
       this.#notice,
       this.#stats,
       el('div', { class: 'tile-bar' }, this.#muted, this.#label),
@@ -90,7 +93,6 @@ export class Tile {
   refresh(): void {
     const picture = this.#picture
     const isOff = !picture || picture.muted
-    this.#avatar.hidden = !isOff
     this.video.classList.toggle('is-off', isOff)
     if (picture && 'stream' in picture) this.#explain(picture)
     else this.#notice.hidden = true
@@ -115,7 +117,7 @@ export class Tile {
       style.transform = `translate(${Math.round(rect.x)}px, ${Math.round(rect.y)}px)`
       style.width = `${Math.floor(rect.width)}px`
       style.height = `${Math.floor(rect.height)}px`
-      this.element.classList.toggle('is-small', rect.width < 200)
+      this.element.classList.toggle('is-small', rect.width < SMALL_WIDTH)
       this.#fit()
     }
     if (isOnStage === this.#isOnStage) return
@@ -176,7 +178,10 @@ export class Tile {
   /** A portrait picture in a landscape tile would lose most of itself to cropping. */
   #fit(): void {
     const { videoWidth, videoHeight } = this.video
-    if (!videoWidth || !videoHeight) return
+    if (!videoWidth || !videoHeight) {
+      this.element.classList.remove('is-letterboxed')
+      return
+    }
     const { clientWidth, clientHeight } = this.element
     const mismatch = videoWidth / videoHeight / (clientWidth / Math.max(1, clientHeight))
     this.element.classList.toggle('is-letterboxed', mismatch < 0.62 || mismatch > 1.62)

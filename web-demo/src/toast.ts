@@ -1,7 +1,8 @@
 /** Short notices that go by themselves, and banners that stay while something lasts. */
 import { el } from './dom'
 
-const TOAST_MS = 7000
+const NOTE_MS = 3500
+const PROBLEM_MS = 8000 // long enough to read twice
 
 /** Shows a notice for a few seconds; problems are read out at once. */
 export function toast(text: string, kind: 'note' | 'problem' = 'note'): void {
@@ -9,7 +10,7 @@ export function toast(text: string, kind: 'note' | 'problem' = 'note'): void {
   if (!list) document.body.append((list = el('div', { class: 'toasts' })))
   const one = el('div', { class: `toast toast-${kind}`, role: kind === 'problem' ? 'alert' : 'status' }, text)
   list.append(one)
-  setTimeout(() => one.remove(), TOAST_MS)
+  setTimeout(() => one.remove(), kind === 'problem' ? PROBLEM_MS : NOTE_MS)
 }
 
 /** A line above the stage for a state that lasts. */
