@@ -137,25 +137,31 @@ export class Session {
   }
 
   async #attempt(signal?: AbortSignal): Promise<void> {
-    const isFirst = this.#state.at === 'new'
-    if (isFirst) this.#state = { at: 'opening' }
+    if (this.#state.at === 'new') this.#state = { at: 'opening' }
     const resume = this.#resume
     // The first offer is made while the socket opens.
     const hello = this.#delegate.hello(resume !== undefined).then((body) => {
       return encodeClientMessage({ t: 'hello', v: [VERSION], ...body, ...(resume ? { resume } : {}) })
     })
-    const socket = this.#open(this.#url)
-    const welcome = await this.#welcome(socket, hello, signal)
+    await this.#enter(this.#open(this.#url), hello, signal)
+    // Left while the welcome was on its way.
+    if (this.#hasEnded()) throw new PlenumError('ended', 'the session has ended')
+  }
+
+  /** Takes the welcome in and listens on, in one step: the next frame may be an event. */
+  #opened(socket: SocketLike, welcome: Welcome): void {
     if (this.#hasEnded()) {
+      socket.onmessage = socket.onclose = null
       socket.close(1000)
-      throw new PlenumError('ended', 'the session has ended')
+      return
     }
+    const isFirst = this.#state.at === 'opening'
     const { resumed, resync } = welcome
     this.#resume = {
       session: welcome.session,
       key: welcome.resumeKey,
       // The events after our number follow, unless the welcome is a fresh snapshot.
-      n: resumed && !resync && resume ? resume.n : welcome.n,
+      n: resumed && !resync && this.#resume ? this.#resume.n : welcome.n,
     }
     this.#state = { at: 'open', socket }
     socket.onmessage = ({ data }) => this.#receive(String(data), socket)
@@ -174,8 +180,8 @@ export class Session {
     })
   }
 
-  #welcome(socket: SocketLike, hello: Promise<string>, signal?: AbortSignal): Promise<Welcome> {
-    return new Promise<Welcome>((resolve, reject) => {
+  #enter(socket: SocketLike, hello: Promise<string>, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
       const fail = (error: PlenumError) => {
         clearTimeout(timer)
         signal?.removeEventListener('abort', abort)
@@ -203,7 +209,8 @@ export class Session {
         if (message?.t !== 'welcome') return
         clearTimeout(timer)
         signal?.removeEventListener('abort', abort)
-        resolve(message)
+        this.#opened(socket, message)
+        resolve()
       }
       socket.onclose = ({ code, reason }) => {
         fail(isOpen ? closeError(code, reason) : new PlenumError('unreachable', 'the server cannot be reached'))
