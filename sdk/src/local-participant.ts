@@ -100,8 +100,10 @@ export class LocalParticipant {
         return
       }
       const [picture, sound] = await openScreen(options)
-      if (picture) await this.publish(picture, { source: 'screen_share' })
-      if (sound) await this.publish(sound, { source: 'screen_share_audio' })
+      await Promise.all([
+        picture && this.publish(picture, { source: 'screen_share' }),
+        sound && this.publish(sound, { source: 'screen_share_audio' }),
+      ])
     })
   }
 

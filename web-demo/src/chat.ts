@@ -17,7 +17,7 @@ export class Chat {
   readonly #field: HTMLTextAreaElement
   readonly #room: Room
   readonly #unread: (count: number) => void
-  readonly #empty = el('p', { class: 'chat-empty' }, 'Messages go to everyone in the room and are gone when it ends.')
+  readonly #empty = el('p', { class: 'chat-empty' }, 'Messages go to everyone who is here now. Nothing is kept.')
   #unreadCount = 0
   #lastFrom = ''
 

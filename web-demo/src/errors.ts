@@ -29,16 +29,16 @@ export function explain(error: PlenumError): Explanation {
   return EXPLANATIONS[error.code] ?? { title: 'Something went wrong', advice: error.message }
 }
 
-const DEVICE_ADVICE: Readonly<Record<string, string>> = {
-  device_denied: 'is blocked. Allow it in the address bar of your browser; you can take part without it.',
-  device_not_found: 'was not found. You can take part without it.',
-  device_in_use: 'is used by another program. Close that program and switch it on again.',
-  device_overconstrained: 'is no longer there. Choose another one in the settings.',
-  device_unsupported: 'needs a page served over HTTPS.',
+const DEVICE_ADVICE: Readonly<Record<string, [problem: string, advice: string]>> = {
+  device_denied: ['blocked', 'Allow it in your browser’s address bar; you can take part without.'],
+  device_not_found: ['not found', 'You can take part without.'],
+  device_in_use: ['in use elsewhere', 'Close the other program and switch it on again.'],
+  device_overconstrained: ['no longer there', 'Choose another one in the settings.'],
+  device_unsupported: ['not available', 'Browsers need a page served over HTTPS for it.'],
 }
 
-/** Explains why a camera or microphone is not there. */
-export function explainDevice(device: 'camera' | 'microphone', error: PlenumError): string {
-  const name = device === 'camera' ? 'Your camera' : 'Your microphone'
-  return `${name} ${DEVICE_ADVICE[error.code] ?? `cannot be used: ${error.message}`}`
+/** Explains why devices are not there; those with the same problem share a sentence. */
+export function explainDevice(device: 'camera' | 'microphone' | 'camera and microphone', error: PlenumError): string {
+  const [problem, advice] = DEVICE_ADVICE[error.code] ?? ['not usable', error.message]
+  return `Your ${device} ${device.includes(' and ') ? 'are' : 'is'} ${problem}. ${advice}`
 }

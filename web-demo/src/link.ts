@@ -38,9 +38,15 @@ export function nameInToken(token: string): string {
   return claims?.name ?? claims?.sub ?? ''
 }
 
+/** The room the token is for. */
+export function roomInToken(token: string): string {
+  return claimsOf(token)?.video?.room ?? ''
+}
+
 interface Claims {
   sub?: string
   name?: string
+  video?: { room?: string }
   plenum?: { guest?: boolean }
 }
 
@@ -61,10 +67,9 @@ function claimsOf(token: string): Claims | undefined {
  */
 export function takeInvitation(): Invitation {
   const { room, token } = readInvitation(location.search)
-  const key = `plenum.token.${room}`
-  if (token) {
-    sessionStorage.setItem(key, token)
-    history.replaceState(history.state, '', withoutToken(location.href))
-  }
-  return { room, token: token || (sessionStorage.getItem(key) ?? '') }
+  const key = `plenum.token.${location.pathname}?${room}`
+  if (!token) return { room, token: (room && sessionStorage.getItem(key)) || '' }
+  sessionStorage.setItem(key, token)
+  history.replaceState(history.state, '', withoutToken(location.href))
+  return { room: room || roomInToken(token), token }
 }

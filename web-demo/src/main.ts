@@ -2,12 +2,12 @@
 import './style.css'
 import { PlenumError, Room } from '@plenum/client'
 import { el, show } from './dom'
-import { explain, explainDevice } from './errors'
+import { explain } from './errors'
 import { openFigures } from './figures'
 import { takeInvitation } from './link'
 import type { Invitation } from './link'
 import { Meeting } from './meeting'
-import { PreJoin } from './prejoin'
+import { explainDevices, PreJoin } from './prejoin'
 import type { JoinChoice } from './prejoin'
 import type { DeviceSource } from './preview'
 import { toast } from './toast'
@@ -28,6 +28,8 @@ async function join(invitation: Invitation, choice: JoinChoice): Promise<void> {
     throw error
   }
   meeting.open()
+  const problems = explainDevices([choice.camera, choice.microphone])
+  if (problems) toast(problems, 'problem')
   choice.camera.release()
   choice.microphone.release()
 }
@@ -47,8 +49,7 @@ function publish(room: Room, choice: JoinChoice, source: DeviceSource): void {
       if (error.code !== 'ended' && error.code !== 'aborted') toast(`Your ${source} is not shown to others: ${error.message}`, 'problem')
     })
   if (state.at === 'on') void start(state.track)
-  else if (state.at === 'failed') toast(explainDevice(source, state.error), 'problem')
-  else {
+  else if (state.at !== 'failed') {
     void device.track.then((track) => {
       if (track && room.state !== 'disconnected') void start(track)
     })
@@ -89,6 +90,6 @@ function showWelcome(): void {
 const invitation = takeInvitation()
 if (location.pathname.startsWith('/watch/')) openViewer(decodeURIComponent(location.pathname.slice('/watch/'.length)), invitation.token)
 else if (location.pathname === '/stats') openFigures()
-else if (!invitation.room && !invitation.token) showWelcome()
+else if (!invitation.room) showWelcome()
 else if (!invitation.token) openMeeting(invitation, new PlenumError('unauthorized', 'the link has no token'))
 else openMeeting(invitation)

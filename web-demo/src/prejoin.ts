@@ -100,11 +100,9 @@ export class PreJoin {
     const microphone = this.#microphone.state
     label(this.#microphoneButton, microphone.at !== 'off' && microphone.at !== 'failed', 'microphone')
     this.#watchLevel(microphone.at === 'on' ? microphone.track : undefined)
-    const problems = [this.#camera, this.#microphone].flatMap(({ source, state }) =>
-      state.at === 'failed' ? [explainDevice(source, state.error)] : [],
-    )
-    this.#devices.textContent = problems.join(' ')
-    this.#devices.hidden = problems.length === 0
+    this.#meter.parentElement?.toggleAttribute('hidden', microphone.at !== 'on')
+    this.#devices.textContent = explainDevices([this.#camera, this.#microphone])
+    this.#devices.hidden = this.#devices.textContent === ''
     this.#devicesChanged()
   }
 
@@ -146,6 +144,16 @@ export class PreJoin {
     this.#problem.replaceChildren(icon('warning'), el('div', {}, el('strong', {}, title), el('span', {}, advice)))
     this.#problem.hidden = false
   }
+}
+
+/** What is wrong with the devices of the preview; empty when nothing is. */
+export function explainDevices(devices: readonly PreviewDevice[]): string {
+  const errors = devices.flatMap(({ source, state }) => (state.at === 'failed' ? [{ source, error: state.error }] : []))
+  const [first, second] = errors
+  if (first && second && first.error.code === second.error.code) {
+    return explainDevice('camera and microphone', first.error)
+  }
+  return errors.map(({ source, error }) => explainDevice(source, error)).join(' ')
 }
 
 const CAMERA_TEXTS = {
