@@ -87,8 +87,9 @@ function besideMain(count: number, area: Size): { main: Rect; strip: Rect[] } {
 }
 
 function belowMain(count: number, area: Size): { main: Rect; strip: Rect[] } {
-  const height = clamp(area.height * STRIP_SHARE, STRIP_MIN, STRIP_MAX * 0.75)
-  const width = Math.min(height * 1.25, area.width / 2)
+  const third = (area.width - 2 * GAP) / 3 // a phone held upright shows three
+  const height = Math.min(clamp(area.height * STRIP_SHARE, STRIP_MIN, STRIP_MAX * 0.75), third / ASPECT_MIN)
+  const width = Math.min(height * 1.25, third)
   const shown = Math.min(count, Math.max(1, Math.floor((area.width + GAP) / (width + GAP))))
   const main = { x: 0, y: 0, width: area.width, height: area.height - height - GAP }
   const left = (area.width - shown * width - (shown - 1) * GAP) / 2
