@@ -2,7 +2,8 @@
 //!
 //! A WebSocket on `GET /v1/signal` with subprotocol `plenum.v1` carries text frames, one JSON object
 //! each. The first frame is [`Hello`] with the token and, as a rule, the first SDP offer; the answer
-//! is [`Welcome`] or [`ErrorReply`]. From then on:
+//! is [`Welcome`] or [`ErrorReply`], after which the server closes the socket; only `resume_unknown`
+//! leaves it open for another `hello`. From then on:
 //!
 //! - Every object has `t`, its type. A [`ClientMessage`] that changes state carries `id`, chosen by
 //!   the client and increasing; it is answered exactly once, by [`Done`] (`ok`) or [`ErrorReply`]
@@ -42,6 +43,7 @@ pub use server::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+use utoipa::ToSchema;
 
 /// The one protocol version there is.
 pub const VERSION: u32 = 1;
@@ -50,8 +52,11 @@ pub const SUBPROTOCOL: &str = "plenum.v1";
 /// The optional parts this server has; `welcome.features` is what of them the client named too.
 pub const FEATURES: [&str; 2] = ["slots", "sdpz"];
 
+/// The largest frame a client may send, in bytes.
+pub const FRAME_BYTES_MAX: u32 = 256 << 10;
+
 /// Audio or video.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Sound.
@@ -61,7 +66,9 @@ pub enum Kind {
 }
 
 /// What a track shows or plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS, JsonSchema, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// A camera.
@@ -75,7 +82,7 @@ pub enum Source {
 }
 
 /// The codecs that are forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
     /// RFC 6716.
@@ -109,16 +116,16 @@ pub struct DataHeader {
     pub topic: String,
 }
 
-impl From<sfu::sfu::Kind> for Kind {
-    fn from(kind: sfu::sfu::Kind) -> Self {
+impl From<sfu::Kind> for Kind {
+    fn from(kind: sfu::Kind) -> Self {
         match kind {
-            sfu::sfu::Kind::Audio => Self::Audio,
-            sfu::sfu::Kind::Video => Self::Video,
+            sfu::Kind::Audio => Self::Audio,
+            sfu::Kind::Video => Self::Video,
         }
     }
 }
 
-impl From<Source> for sfu::sfu::Source {
+impl From<Source> for sfu::Source {
     fn from(source: Source) -> Self {
         match source {
             Source::Camera => Self::Camera,
@@ -129,25 +136,37 @@ impl From<Source> for sfu::sfu::Source {
     }
 }
 
-impl From<sfu::sfu::Source> for Source {
-    fn from(source: sfu::sfu::Source) -> Self {
+impl From<sfu::Source> for Source {
+    fn from(source: sfu::Source) -> Self {
         match source {
-            sfu::sfu::Source::Camera => Self::Camera,
-            sfu::sfu::Source::Microphone => Self::Microphone,
-            sfu::sfu::Source::ScreenShare => Self::ScreenShare,
-            sfu::sfu::Source::ScreenShareAudio => Self::ScreenShareAudio,
+            sfu::Source::Camera => Self::Camera,
+            sfu::Source::Microphone => Self::Microphone,
+            sfu::Source::ScreenShare => Self::ScreenShare,
+            sfu::Source::ScreenShareAudio => Self::ScreenShareAudio,
         }
     }
 }
 
-impl From<sfu::sfu::Codec> for Codec {
-    fn from(codec: sfu::sfu::Codec) -> Self {
+impl From<sfu::Codec> for Codec {
+    fn from(codec: sfu::Codec) -> Self {
         match codec {
-            sfu::sfu::Codec::Opus => Self::Opus,
-            sfu::sfu::Codec::Vp8 => Self::Vp8,
-            sfu::sfu::Codec::H264 => Self::H264,
-            sfu::sfu::Codec::Vp9 => Self::Vp9,
-            sfu::sfu::Codec::Av1 => Self::Av1,
+            sfu::Codec::Opus => Self::Opus,
+            sfu::Codec::Vp8 => Self::Vp8,
+            sfu::Codec::H264 => Self::H264,
+            sfu::Codec::Vp9 => Self::Vp9,
+            sfu::Codec::Av1 => Self::Av1,
+        }
+    }
+}
+
+impl From<Codec> for sfu::Codec {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::Opus => Self::Opus,
+            Codec::Vp8 => Self::Vp8,
+            Codec::H264 => Self::H264,
+            Codec::Vp9 => Self::Vp9,
+            Codec::Av1 => Self::Av1,
         }
     }
 }

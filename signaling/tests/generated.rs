@@ -1,6 +1,7 @@
 //! Keeps `sdk/src/generated` equal to `message.rs`, and the fixture readable by both sides.
 //!
 //! `PLENUM_WRITE_GENERATED=1` writes the files instead of comparing them.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::path::PathBuf;
 

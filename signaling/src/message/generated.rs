@@ -25,6 +25,7 @@ pub fn schema() -> String {
 }
 
 /// The content of `protocol.ts`.
+#[expect(clippy::too_many_lines, reason = "a list of all types")]
 pub fn typescript() -> String {
     let config = ts_rs::Config::new().with_large_int("number");
     let mut text = String::from(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+use utoipa::ToSchema;
 
 use super::{Codec, ErrorCode, Kind, Source};
 
@@ -139,7 +140,7 @@ pub struct Room {
 }
 
 /// A participant as the others see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 pub struct Participant {
     /// The id of this stay.
     pub id: String,
@@ -156,7 +157,7 @@ pub struct Participant {
 }
 
 /// A published track.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 #[ts(optional_fields)]
 pub struct Track {
     /// Its id.
@@ -180,7 +181,7 @@ pub struct Track {
 }
 
 /// One simulcast layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 #[ts(optional_fields)]
 pub struct Layer {
     /// Its rid; absent for a track without simulcast.
