@@ -36,6 +36,8 @@ export class Tile {
   #picture: AnyPublication | undefined
   #sound: AnyPublication | undefined
   #isOnStage = true
+  /** Width by height of its place; the element itself may still be on its way there. */
+  #shape = 16 / 9
 
   constructor(subject: TileSubject, pin: (tile: Tile) => void) {
     this.subject = subject
@@ -118,6 +120,7 @@ export class Tile {
       style.width = `${Math.floor(rect.width)}px`
       style.height = `${Math.floor(rect.height)}px`
       this.element.classList.toggle('is-small', rect.width < SMALL_WIDTH)
+      this.#shape = rect.width / Math.max(1, rect.height)
       this.#fit()
     }
     if (isOnStage === this.#isOnStage) return
@@ -182,8 +185,7 @@ export class Tile {
       this.element.classList.remove('is-letterboxed')
       return
     }
-    const { clientWidth, clientHeight } = this.element
-    const mismatch = videoWidth / videoHeight / (clientWidth / Math.max(1, clientHeight))
+    const mismatch = videoWidth / videoHeight / this.#shape
     this.element.classList.toggle('is-letterboxed', mismatch < 0.62 || mismatch > 1.62)
   }
 
