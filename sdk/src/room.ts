@@ -28,6 +28,8 @@ export interface RoomOptions {
   autoSubscribe?: boolean
   /** `publishers`: do not list participants without a track. Default `all`. */
   roster?: 'all' | 'publishers'
+  /** Leave when the page is closed, reloaded or left. Default true. */
+  leaveWithPage?: boolean
   /** Passed to RTCPeerConnection. */
   rtcConfig?: RTCConfiguration
   /** Opens the signaling socket; for tests and unusual environments. */
@@ -388,11 +390,15 @@ export class Room extends Emitter<RoomEvents> {
     if (!document.hidden) this.#session?.wake()
   }
 
+  /** A closed or reloaded page must not linger in the room until its session runs out. */
+  readonly #pageLeft = () => this.disconnect()
+
   readonly #devicesChanged = () => this.emit('deviceChange')
 
   #listenToPage(on: boolean): void {
     const change = on ? 'addEventListener' : 'removeEventListener'
     window[change]('online', this.#wake)
+    if (this.#options.leaveWithPage ?? true) window[change]('pagehide', this.#pageLeft)
     document[change]('visibilitychange', this.#wake)
     ;(navigator as { mediaDevices?: MediaDevices }).mediaDevices?.[change]('devicechange', this.#devicesChanged)
   }
