@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionEventHandler, RTCIceGatheringState, RTCPeerConnectionState,
-    RTCSessionDescription,
+    PeerConnection, PeerConnectionEventHandler, RTCIceCandidateInit, RTCIceGatheringState,
+    RTCPeerConnectionState, RTCSessionDescription,
 };
 
 use crate::engine;
@@ -137,6 +137,7 @@ pub struct Peer {
     publications: Vec<Publication>,
     started: usize,
     number: u32,
+    network: Network,
     connection: Arc<dyn PeerConnection>,
     channels: BTreeMap<&'static str, Arc<dyn DataChannel>>,
     tasks: JoinSet<()>,
@@ -201,6 +202,7 @@ impl Peer {
             publications: Vec::new(),
             started: 0,
             number: options.number,
+            network: options.network,
             connection,
             channels: BTreeMap::new(),
             tasks,
@@ -289,8 +291,25 @@ impl Peer {
 
     /// Takes the answer, and starts sending what was published since the last one.
     pub async fn accept(&mut self, answer: &str) -> Result<()> {
-        let answer = RTCSessionDescription::answer(answer.to_owned())?;
+        let (answer, candidates) = match self.network {
+            Network::Udp => (answer.to_owned(), Vec::new()),
+            Network::Tcp => without_candidates(answer),
+        };
+        let answer = RTCSessionDescription::answer(answer)?;
         self.connection.set_remote_description(answer).await?;
+        // `webrtc` opens a TCP connection only to a candidate that is given to it one by one.
+        for candidate in candidates
+            .into_iter()
+            .filter(|one| one.contains("tcptype passive"))
+        {
+            let candidate = RTCIceCandidateInit {
+                candidate,
+                sdp_mid: Some(String::new()),
+                sdp_mline_index: Some(0),
+                ..RTCIceCandidateInit::default()
+            };
+            self.connection.add_ice_candidate(candidate).await?;
+        }
         for publication in self.publications.iter().skip(self.started) {
             let sending = publication.sending(self.wire.clone()).await?;
             self.tasks.spawn(sending.run());
@@ -368,4 +387,23 @@ impl Peer {
         self.connection.close().await?;
         Ok(())
     }
+}
+
+/// An SDP split into what is no candidate, and its candidates.
+fn without_candidates(sdp: &str) -> (String, Vec<String>) {
+    let mut rest = String::new();
+    let mut candidates = Vec::new();
+    for line in sdp.lines() {
+        match line
+            .strip_prefix("a=")
+            .filter(|value| value.starts_with("candidate:"))
+        {
+            Some(candidate) => candidates.push(candidate.to_owned()),
+            None => {
+                rest.push_str(line);
+                rest.push_str("\r\n");
+            }
+        }
+    }
+    (rest, candidates)
 }

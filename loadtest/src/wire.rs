@@ -142,9 +142,8 @@ impl Wire {
             .keyframes_wanted
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        ssrcs
-            .iter()
-            .fold(false, |found, ssrc| wanted.remove(ssrc) || found)
+        // Each is taken, not only those up to the first that was asked for.
+        ssrcs.iter().filter(|ssrc| wanted.remove(ssrc)).count() > 0
     }
 
     fn note_keyframe_requests(&self, packet: &dyn rtc::rtcp::Packet) {

@@ -46,7 +46,7 @@ impl Stage {
             .keys
             .insert(key.id.clone(), Secret::new(&key.secret));
         change(&mut config);
-        let server = signaling::Server::start(config).await?;
+        let server = signaling::Server::start(&config).await?;
         let addr = server.addr();
         Ok(Self { server, addr, key })
     }
