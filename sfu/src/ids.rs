@@ -72,11 +72,17 @@ impl Token {
         }
         let mut bytes = [0; 16];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        Some(Self { length: u8::try_from(text.len()).ok()?, bytes })
+        Some(Self {
+            length: u8::try_from(text.len()).ok()?,
+            bytes,
+        })
     }
 
     fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..usize::from(self.length)).unwrap_or_default();
+        let bytes = self
+            .bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default();
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 }
@@ -147,7 +153,10 @@ mod tests {
 
     #[test]
     fn mids_are_short_visible_ascii() {
-        assert_eq!(Mid::parse("0").map(|mid| mid.to_string()), Some("0".to_owned()));
+        assert_eq!(
+            Mid::parse("0").map(|mid| mid.to_string()),
+            Some("0".to_owned())
+        );
         assert_eq!(Mid::parse(""), None);
         assert_eq!(Mid::parse("a b"), None);
         assert_eq!(Mid::parse("12345678901234567"), None);

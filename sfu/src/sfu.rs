@@ -268,7 +268,12 @@ pub struct MediaGrants {
 
 impl Default for MediaGrants {
     fn default() -> Self {
-        Self { publish: true, publish_sources: Vec::new(), subscribe: true, publish_data: true }
+        Self {
+            publish: true,
+            publish_sources: Vec::new(),
+            subscribe: true,
+            publish_data: true,
+        }
     }
 }
 

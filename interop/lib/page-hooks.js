@@ -1,0 +1,122 @@
+// Runs in every page before its own scripts: records the page's peer connections and sockets, and
+// applies `window.plenumTest` options ({ codec, tcpOnly }) where the browser has no switch for them.
+(() => {
+  const options = window.plenumTestOptions ?? {};
+  const test = (window.plenumTest = { pcs: [], sockets: [], firstFrameAt: null });
+  const NativePeerConnection = window.RTCPeerConnection;
+  const NativeWebSocket = window.WebSocket;
+
+  window.RTCPeerConnection = class RTCPeerConnection extends NativePeerConnection {
+    constructor(...args) {
+      super(...args);
+      test.pcs.push(this);
+      if (options.timeFirstFrame) this.addEventListener('track', (event) => timeFirstFrame(event.track));
+    }
+    createOffer(...args) {
+      preferCodec(this);
+      return super.createOffer(...args);
+    }
+    setLocalDescription(description) {
+      if (!description) preferCodec(this);
+      return description ? super.setLocalDescription(description) : super.setLocalDescription();
+    }
+    setRemoteDescription(description) {
+      if (!options.tcpOnly) return super.setRemoteDescription(description);
+      const isUdp = (line) => /^a=candidate:\S+ \d+ udp /i.test(line);
+      const sdp = description.sdp.split('\r\n').filter((line) => !isUdp(line)).join('\r\n');
+      return super.setRemoteDescription({ type: description.type, sdp });
+    }
+  };
+
+  window.WebSocket = class WebSocket extends NativeWebSocket {
+    constructor(...args) {
+      super(...args);
+      const record = { socket: this, sent: [], received: [] };
+      test.sockets.push(record);
+      this.addEventListener('message', (event) => note(record.received, event.data));
+      this.records = record;
+    }
+    send(text) {
+      note(this.records.sent, text);
+      super.send(text);
+    }
+  };
+
+  function note(list, text) {
+    if (typeof text !== 'string' || list.length > 2000) return;
+    try {
+      list.push(JSON.parse(text));
+    } catch {
+      list.push({ t: 'not JSON' });
+    }
+  }
+
+  function preferCodec(pc) {
+    if (!options.codec) return;
+    const wanted = `video/${options.codec}`.toLowerCase();
+    for (const transceiver of pc.getTransceivers()) {
+      const sends = transceiver.direction === 'sendrecv' || transceiver.direction === 'sendonly';
+      if (!sends || transceiver.sender.track?.kind !== 'video') continue;
+      const codecs = NativeReceiver().filter((codec) => {
+        const mime = codec.mimeType.toLowerCase();
+        return mime === wanted || mime === 'video/rtx';
+      });
+      transceiver.setCodecPreferences(codecs);
+    }
+  }
+
+  const NativeReceiver = () => RTCRtpReceiver.getCapabilities('video').codecs;
+
+  async function timeFirstFrame(track) {
+    if (track.kind !== 'video' || test.firstFrameAt !== null) return;
+    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    const { value: frame } = await reader.read();
+    test.firstFrameAt ??= performance.now();
+    frame?.close();
+    await reader.cancel();
+  }
+
+  /** What each peer connection receives and sends now, and over which candidate pair. */
+  test.stats = async () => {
+    const seen = { inbound: [], outbound: [], pairs: [], states: test.pcs.map((pc) => pc.connectionState) };
+    for (const pc of test.pcs) {
+      if (pc.connectionState === 'closed') continue;
+      const report = await pc.getStats();
+      const codec = (stat) => report.get(stat.codecId)?.mimeType?.split('/')[1]?.toUpperCase() ?? null;
+      report.forEach((stat) => {
+        if (stat.type === 'inbound-rtp') {
+          seen.inbound.push({
+            kind: stat.kind, mid: stat.mid, ssrc: stat.ssrc, codec: codec(stat),
+            packets: stat.packetsReceived ?? 0, frames: stat.framesDecoded ?? 0,
+            width: stat.frameWidth ?? 0, height: stat.frameHeight ?? 0,
+            energy: stat.totalAudioEnergy ?? 0, freezes: stat.freezeCount ?? 0,
+          });
+        } else if (stat.type === 'outbound-rtp') {
+          seen.outbound.push({
+            kind: stat.kind, rid: stat.rid ?? null, codec: codec(stat), frames: stat.framesEncoded ?? 0,
+            width: stat.frameWidth ?? 0, height: stat.frameHeight ?? 0, bytes: stat.bytesSent ?? 0,
+          });
+        } else if (stat.type === 'candidate-pair' && stat.nominated && stat.state === 'succeeded') {
+          const local = report.get(stat.localCandidateId);
+          const remote = report.get(stat.remoteCandidateId);
+          seen.pairs.push({ protocol: local?.protocol, local: local?.candidateType, remote: remote?.candidateType });
+        }
+      });
+    }
+    return seen;
+  };
+
+  /** A number that changes when a picture changes, for each `<video>` that shows one. */
+  test.pictures = () =>
+    [...document.querySelectorAll('video')].filter((video) => video.videoWidth > 0).map((video) => {
+      const canvas = document.createElement('canvas');
+      canvas.width = 64;
+      canvas.height = 48;
+      const context = canvas.getContext('2d', { willReadFrequently: true });
+      context.drawImage(video, 0, 0, 64, 48);
+      const bytes = context.getImageData(0, 0, 64, 48).data;
+      let hash = 0;
+      for (let i = 0; i < bytes.length; i += 4) hash = (hash * 31 + bytes[i] * 7 + bytes[i + 1] * 3 + bytes[i + 2]) | 0;
+      return hash;
+    });
+})();

@@ -1,0 +1,67 @@
+// Programs that are no browsers: ffmpeg 9 and aiortc from the Python environment that `make setup` made.
+import { execFileSync, spawn } from 'node:child_process';
+import path from 'node:path';
+
+/** Python with aiortc and imageio-ffmpeg. */
+export const PYTHON = process.env.PLENUM_PYTHON ?? 'python3';
+
+let ffmpegPath;
+
+/** ffmpeg 9, which has a WHIP muxer (Debian 12's own is 5.1 and has none). */
+export function ffmpeg() {
+  ffmpegPath ??= execFileSync(PYTHON, ['-c', 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())'])
+    .toString().trim();
+  return ffmpegPath;
+}
+
+/** Publishes a test picture and tone by WHIP until stopped or `seconds` have passed. */
+export function publishByFfmpeg(url, token, { seconds, flags = [] }) {
+  return start(ffmpeg(), [
+    '-hide_banner', '-loglevel', 'info', '-nostats',
+    '-re', '-f', 'lavfi', '-i', 'testsrc2=size=320x180:rate=15',
+    '-re', '-f', 'lavfi', '-i', 'sine=sample_rate=48000',
+    '-t', String(seconds),
+    '-c:v', 'libx264', '-profile:v', 'baseline', '-preset', 'ultrafast', '-tune', 'zerolatency',
+    '-bf', '0', '-g', '15', '-pix_fmt', 'yuv420p',
+    '-c:a', 'libopus', '-ar', '48000', '-ac', '2',
+    '-f', 'whip', '-authorization', token, ...flags, url,
+  ]);
+}
+
+/** Receives by WHEP with aiortc for `seconds`; `ended` resolves with its report as an object. */
+export function receiveByAiortc(url, token, { codec, seconds }) {
+  const script = path.join(import.meta.dirname, '..', 'python', 'whep_receive.py');
+  return start(PYTHON, [script, url, token, codec, String(seconds)]);
+}
+
+/** Publishes three simulcast layers by WHIP with libwebrtc in Node, until stopped. */
+export function publishByWrtc(url, token) {
+  const script = path.join(import.meta.dirname, 'wrtc-publish.mjs');
+  return start(process.execPath, [script, url, token]);
+}
+
+function start(program, args) {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const text = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr']) {
+    child[name].on('data', (chunk) => (text[name] = (text[name] + chunk).slice(-100_000)));
+  }
+  const ended = new Promise((resolve) => {
+    child.on('error', (error) => resolve({ code: -1, stdout: '', stderr: error.message }));
+    child.on('close', (code, signal) => resolve({ code: code ?? signal, ...text }));
+  });
+  const killAtExit = () => child.kill('SIGKILL');
+  process.on('exit', killAtExit);
+  ended.then(() => process.off('exit', killAtExit));
+  return {
+    ended,
+    output: () => text.stdout + text.stderr,
+    async stop() {
+      child.kill('SIGINT');
+      const killer = setTimeout(() => child.kill('SIGKILL'), 3000);
+      const result = await ended;
+      clearTimeout(killer);
+      return result;
+    },
+  };
+}

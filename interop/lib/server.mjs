@@ -1,0 +1,140 @@
+// Starts the release binary on ports of its own, with a config file and key of its own.
+import { execFile, spawn } from 'node:child_process';
+import { createHmac, randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { eventually } from './wait.mjs';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const TARGET = path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? 'target');
+
+/** The server under test; `PLENUM_BIN` names another one. */
+export const BINARY = process.env.PLENUM_BIN ?? path.join(TARGET, 'release', 'plenum');
+
+const KEY_ID = 'interop';
+const SECRET = randomBytes(32).toString('hex');
+
+/** A production-like server: config file with an address, media ports and one key. */
+export async function startServer({ http = '127.0.0.1', extraConfig = '' } = {}) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'plenum-interop-'));
+  const config = path.join(folder, 'plenum.toml');
+  const port = await freePort();
+  const text = `
+[http]
+addr = "${http}:${port}"
+[media]
+udp_port = ${await freeUdpPort()}
+tcp_port = ${await freePort()}
+shards = 1
+[auth.keys]
+${KEY_ID} = "${SECRET}"
+${extraConfig}
+`;
+  fs.writeFileSync(config, text);
+  const server = await run(folder, ['serve', '--config', config], {}, `http://127.0.0.1:${port}`);
+  const create = async (options) => {
+    const { stdout } = await promisify(execFile)(BINARY, ['token', 'create', '--config', config, ...options]);
+    return stdout.trim();
+  };
+  return {
+    ...server,
+    config,
+    /** A token for `identity` in `room`; `options` are further flags of `plenum token create`. */
+    token: (room, identity, ...options) =>
+      create(['--room', room, '--identity', identity, '--ttl', '10m', ...options]),
+    /** A join link for `identity` in `room`. */
+    link: (room, identity) =>
+      create(['--room', room, '--identity', identity, '--ttl', '10m', '--url']),
+  };
+}
+
+/** What a newcomer starts: `plenum serve --dev`. `link` is the join link it printed. */
+export async function startDevServer() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'plenum-interop-'));
+  const port = await freePort();
+  const env = {
+    PLENUM_HTTP__ADDR: `127.0.0.1:${port}`,
+    PLENUM_MEDIA__UDP_PORT: String(await freeUdpPort()),
+    PLENUM_MEDIA__TCP_PORT: String(await freePort()),
+  };
+  const server = await run(folder, ['serve', '--dev'], env, `http://127.0.0.1:${port}`);
+  const link = await eventually('a join link on a line of its own', () =>
+    server.output().match(/^\s*(https?:\/\/\S+\/\?room=\S+&token=\S+)\s*$/m)?.[1]);
+  return { ...server, link };
+}
+
+async function run(folder, args, env, url) {
+  const log = path.join(process.env.PLENUM_INTEROP_LOGS ?? folder, `${path.basename(folder)}.log`);
+  const file = fs.openSync(log, 'w');
+  const child = spawn(BINARY, args, {
+    cwd: folder,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', file, file],
+  });
+  fs.closeSync(file);
+  const output = () => fs.readFileSync(log, 'utf8');
+  let ended = null;
+  child.on('exit', (code, signal) => (ended = `${code ?? signal}`));
+  child.on('error', (error) => (ended = error.message));
+  await eventually('the server to be ready', async () => ended !== null || (await fetch(`${url}/readyz`)).ok, {
+    timeoutMs: 15_000,
+    everyMs: 50,
+  });
+  if (ended !== null) throw new Error(`the server ended (${ended}): ${output()}`);
+  return {
+    url,
+    output,
+    /** Fails when the server has ended or panicked on the way. */
+    assertHealthy() {
+      if (ended !== null) throw new Error(`the server ended (${ended}):\n${output().slice(-4000)}`);
+      if (/panicked at/.test(output())) throw new Error(`a panic:\n${output().slice(-4000)}`);
+    },
+    async stop() {
+      if (ended === null) {
+        child.kill('SIGTERM');
+        const killer = setTimeout(() => child.kill('SIGKILL'), 3000);
+        await eventually('the server to stop', () => ended !== null, { everyMs: 50 });
+        clearTimeout(killer);
+      }
+      fs.rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Signs any claims with any header: for tokens that must be refused. */
+export function sign(claims, { header = { alg: 'HS256', typ: 'JWT' }, secret = SECRET } = {}) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const text = `${part(header)}.${part(claims)}`;
+  const signature = header.alg === 'none' ? '' : createHmac('sha256', secret).update(text).digest('base64url');
+  return `${text}.${signature}`;
+}
+
+/** Claims of a token that is fine; tests spoil one thing. */
+export function claims(room, identity, ttlSeconds = 600) {
+  const now = Math.floor(Date.now() / 1000);
+  return { iss: KEY_ID, sub: identity, nbf: now - 3600, exp: now + ttlSeconds, video: { room, roomJoin: true } };
+}
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer().on('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function freeUdpPort() {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4').on('error', reject);
+    socket.bind(0, () => {
+      const { port } = socket.address();
+      socket.close(() => resolve(port));
+    });
+  });
+}

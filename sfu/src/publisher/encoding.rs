@@ -1,0 +1,120 @@
+//! One encoding of a track as it is received: its layer, its holes, and what its publisher is told.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::Rid;
+use crate::publisher::layer::{Layer, PacketId, PacketMeta, SenderReport, StoredPacket};
+use crate::publisher::nack::NackGenerator;
+use crate::publisher::reception::Reception;
+use crate::rtp::payload::{Descriptor, describe};
+use crate::rtp::{SequenceUnwrapper, TimestampUnwrapper};
+use crate::sfu::{Codec, Kind};
+
+/// One RTP stream of a publisher.
+pub(crate) struct Encoding {
+    pub(crate) rid: Option<Rid>,
+    pub(crate) layer: Layer,
+    pub(crate) nack: NackGenerator,
+    pub(crate) reception: Reception,
+    /// The payload types ask for NACK (RFC 4585 §4.2).
+    pub(crate) uses_nack: bool,
+    sequences: SequenceUnwrapper,
+    timestamps: TimestampUnwrapper,
+}
+
+/// A decrypted packet on its way into an encoding.
+pub(crate) struct Incoming<'a> {
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload_type: u8,
+    pub(crate) codec: Codec,
+    /// Without padding.
+    pub(crate) payload: &'a [u8],
+    /// Payload bytes before the codec's own: the RED headers in front of the newest Opus frame.
+    pub(crate) codec_offset: usize,
+    pub(crate) audio_level: Option<u8>,
+    pub(crate) dependency_descriptor: &'a [u8],
+    /// It came as a retransmission.
+    pub(crate) is_recovered: bool,
+}
+
+/// The RTP clock of each kind of media, in Hz: Opus (RFC 7587 §4.1) and every video codec.
+pub(crate) const fn clock_rate(kind: Kind) -> u32 {
+    match kind {
+        Kind::Audio => 48_000,
+        Kind::Video => 90_000,
+    }
+}
+
+impl Encoding {
+    pub(crate) fn new(kind: Kind, rid: Option<Rid>) -> Self {
+        let clock_rate = clock_rate(kind);
+        Self {
+            rid,
+            layer: Layer::new(kind, rid, clock_rate),
+            nack: NackGenerator::new(),
+            reception: Reception::new(clock_rate),
+            uses_nack: false,
+            sequences: SequenceUnwrapper::default(),
+            timestamps: TimestampUnwrapper::default(),
+        }
+    }
+
+    /// Takes in one packet; `None` when it must not be forwarded: a duplicate, too old, or malformed.
+    ///
+    /// A packet without payload (padding, a probe) is kept as well, so that subscribers close its
+    /// number instead of waiting for it.
+    pub(crate) fn receive(&mut self, now: Instant, packet: &Incoming<'_>) -> Option<PacketId> {
+        let sequence = self.sequences.unwrap(packet.sequence);
+        let timestamp = self.timestamps.unwrap(packet.timestamp);
+        self.nack.received(now, sequence);
+        if !packet.is_recovered {
+            self.reception.received(now, sequence, timestamp);
+        }
+        let own = packet
+            .payload
+            .get(packet.codec_offset..)
+            .unwrap_or_default();
+        let descriptor = match own.is_empty() {
+            true => Descriptor::default(),
+            false => describe(packet.codec, own, packet.marker)?,
+        };
+        let meta = PacketMeta {
+            sequence,
+            timestamp,
+            marker: packet.marker,
+            payload_type: packet.payload_type,
+            descriptor,
+            arrival: now,
+            audio_level: packet.audio_level,
+        };
+        let dependency_descriptor = packet.dependency_descriptor;
+        self.layer.push(StoredPacket {
+            meta,
+            payload: packet.payload,
+            dependency_descriptor,
+        })
+    }
+
+    /// Takes in a sender report of this stream.
+    pub(crate) fn handle_sender_report(&mut self, now: Instant, ntp: u64, rtp_timestamp: u32) {
+        self.reception.sender_report(now, ntp);
+        self.layer.last_sender_report = Some(SenderReport {
+            ntp,
+            rtp_timestamp,
+            arrival: now,
+        });
+    }
+
+    /// Picture size, once a keyframe told it.
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        self.layer.size
+    }
+
+    /// When its last packet came in, if that is less than `within` ago.
+    pub(crate) fn is_heard_within(&self, now: Instant, within: Duration) -> bool {
+        let heard = |at| now.saturating_duration_since(at) < within;
+        self.layer.last_packet().is_some_and(heard)
+    }
+}

@@ -1,0 +1,172 @@
+//! One simulcast encoding of a published track: its packets, its rate, its clock.
+
+pub(crate) mod rate;
+pub(crate) mod ring;
+
+use std::time::{Duration, Instant};
+
+use crate::ids::{Rid, Ssrc};
+use crate::sfu::Kind;
+
+pub(crate) use rate::RateWindow;
+pub(crate) use ring::{PacketId, PacketMeta, PacketRing, StoredPacket};
+
+/// A layer without packets for this long is not live. Screen shares send a frame a second while
+/// nothing moves, and a keyframe request is answered well within it.
+const LIVE_FOR: Duration = Duration::from_millis(1500);
+
+/// What a sender report says about a stream's clock (RFC 3550 §6.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SenderReport {
+    /// The publisher's wall clock as 32.32 bits of NTP time.
+    pub(crate) ntp: u64,
+    /// The RTP timestamp of the same moment.
+    pub(crate) rtp_timestamp: u32,
+    /// When the report came in.
+    pub(crate) arrival: Instant,
+}
+
+/// One simulcast encoding as it comes from its publisher; a track without simulcast has one.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// Its RTP stream id; `None` without simulcast.
+    pub(crate) rid: Option<Rid>,
+    /// The stream's SSRC, once known.
+    pub(crate) ssrc: Option<Ssrc>,
+    /// The SSRC of its retransmissions, once known.
+    pub(crate) rtx_ssrc: Option<Ssrc>,
+    /// Its last packets.
+    pub(crate) ring: PacketRing,
+    /// Picture size of the last keyframe that said one.
+    pub(crate) size: Option<(u16, u16)>,
+    /// The last sender report.
+    pub(crate) last_sender_report: Option<SenderReport>,
+    clock_rate: u32,
+    rate: RateWindow,
+    last_packet: Option<Instant>,
+}
+
+impl Layer {
+    /// An encoding nothing came of yet; `clock_rate` is its RTP clock in Hz.
+    pub(crate) fn new(kind: Kind, rid: Option<Rid>, clock_rate: u32) -> Self {
+        Self {
+            rid,
+            ssrc: None,
+            rtx_ssrc: None,
+            ring: PacketRing::new(kind),
+            size: None,
+            last_sender_report: None,
+            clock_rate,
+            rate: RateWindow::new(),
+            last_packet: None,
+        }
+    }
+
+    /// Keeps a packet; `None` when it is a duplicate or too old, and it must not be forwarded.
+    pub(crate) fn push(&mut self, packet: StoredPacket<'_>) -> Option<PacketId> {
+        let id = self.ring.push(packet)?;
+        self.rate.add(packet.meta.arrival, packet.payload.len());
+        self.last_packet = self.last_packet.max(Some(packet.meta.arrival));
+        self.size = packet.meta.descriptor.size.or(self.size);
+        Some(id)
+    }
+
+    /// Packets come in at present.
+    pub(crate) fn is_live(&self, now: Instant) -> bool {
+        self.last_packet
+            .is_some_and(|last| now.saturating_duration_since(last) < LIVE_FOR)
+    }
+
+    /// Payload bits per second over the last second.
+    pub(crate) fn bitrate_bps(&mut self, now: Instant) -> u64 {
+        self.rate.bits_per_second(now)
+    }
+
+    /// When the last packet came in.
+    pub(crate) fn last_packet(&self) -> Option<Instant> {
+        self.last_packet
+    }
+
+    /// The RTP clock in Hz.
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
+    /// The publisher's wall clock (NTP, 32.32 bits) at an RTP timestamp, by its last sender report.
+    ///
+    /// Right for timestamps within half the 32-bit range of the report, 6 hours at 90 kHz.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the wire form of an extended timestamp"
+    )]
+    pub(crate) fn ntp_of(&self, timestamp: u64) -> Option<u64> {
+        let report = self.last_sender_report?;
+        let ticks = (timestamp as u32)
+            .wrapping_sub(report.rtp_timestamp)
+            .cast_signed();
+        let fraction = (i64::from(ticks) << 32).checked_div(i64::from(self.clock_rate))?;
+        Some(report.ntp.wrapping_add_signed(fraction))
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests need some instant to count from"
+)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::Descriptor;
+
+    fn push(layer: &mut Layer, sequence: u64, arrival: Instant) -> Option<PacketId> {
+        let descriptor = Descriptor {
+            size: (sequence == 1).then_some((320, 180)),
+            ..Descriptor::default()
+        };
+        let meta = PacketMeta {
+            sequence,
+            timestamp: sequence * 3000,
+            marker: true,
+            payload_type: 96,
+            descriptor,
+            arrival,
+            audio_level: None,
+        };
+        layer.push(StoredPacket {
+            meta,
+            payload: &[0; 125],
+            dependency_descriptor: &[],
+        })
+    }
+
+    #[test]
+    fn lives_while_packets_come() {
+        let start = Instant::now();
+        let mut layer = Layer::new(Kind::Video, Rid::parse("q"), 90_000);
+        assert!(!layer.is_live(start));
+        assert!(push(&mut layer, 1, start).is_some());
+        assert!(push(&mut layer, 2, start).is_some());
+        assert!(push(&mut layer, 2, start).is_none());
+        assert_eq!(layer.size, Some((320, 180)));
+        assert_eq!(layer.bitrate_bps(start), 2000);
+        assert!(layer.is_live(start + Duration::from_millis(1499)));
+        assert!(!layer.is_live(start + Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn maps_timestamps_to_the_publishers_clock() {
+        let mut layer = Layer::new(Kind::Video, None, 90_000);
+        assert_eq!(layer.ntp_of(0), None);
+        layer.last_sender_report = Some(SenderReport {
+            ntp: 5 << 32,
+            rtp_timestamp: u32::MAX - 89_999,
+            arrival: Instant::now(),
+        });
+        // Half a second after the report's timestamp, over the 32-bit wrap and a half.
+        assert_eq!(
+            layer.ntp_of((7 << 32) + 45_000),
+            Some((6 << 32) + (1 << 31))
+        );
+        assert_eq!(layer.ntp_of(u64::from(u32::MAX - 179_999)), Some(4 << 32));
+    }
+}

@@ -1,0 +1,218 @@
+//! A published track: one source, its layers, its keyframe budget.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::{Mid, Rid, TrackId};
+use crate::publisher::encoding::Encoding;
+use crate::publisher::keyframes::KeyframeBudget;
+use crate::room::speakers::LevelMeter;
+use crate::sfu::{Codec, Kind, LayerInfo, Publish, Source, TrackInfo};
+use crate::subscriber::allocator::{LAYERS_MAX, LayerOption};
+
+/// A layer silent for this long while another one goes on has stopped: nine frames at 15 fps.
+const STALLED_AFTER: Duration = Duration::from_millis(600);
+
+/// One published audio or video source. Room and owner are keys of the shard's slabs.
+pub(crate) struct Track {
+    pub(crate) id: TrackId,
+    pub(crate) room: usize,
+    pub(crate) owner: usize,
+    pub(crate) mid: Mid,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+    pub(crate) name: String,
+    pub(crate) muted: bool,
+    /// Size of the largest layer as the publisher declared it, 0 when it did not.
+    width: u16,
+    height: u16,
+    /// The room's number for the sinks of this track.
+    pub(crate) route: usize,
+    /// The codec of the last packet.
+    pub(crate) codec: Option<Codec>,
+    /// In the order of the offer's rids; one without a rid when there is no simulcast.
+    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) keyframes: KeyframeBudget,
+    /// Numbers FIR requests (RFC 5104 §4.3.1.1).
+    pub(crate) fir_count: u8,
+    pub(crate) meter: LevelMeter,
+    /// Encodings in ascending picture size: `ranks[0]` is the lowest layer's index.
+    ranks: Vec<u8>,
+    /// What was last told about codec and layers.
+    told: Option<(Option<Codec>, Vec<(bool, u16, u16)>)>,
+}
+
+/// Whose a new track is and under which numbers it runs.
+pub(crate) struct Ownership {
+    pub(crate) id: TrackId,
+    pub(crate) room: usize,
+    pub(crate) owner: usize,
+    pub(crate) route: usize,
+}
+
+impl Track {
+    pub(crate) fn new(ownership: Ownership, kind: Kind, publish: &Publish, rids: &[Rid]) -> Self {
+        let encodings: Vec<_> = if rids.is_empty() {
+            vec![Encoding::new(kind, None)]
+        } else {
+            rids.iter()
+                .take(LAYERS_MAX)
+                .map(|rid| Encoding::new(kind, Some(*rid)))
+                .collect()
+        };
+        let ranks = (0..).take(encodings.len()).collect();
+        Self {
+            id: ownership.id,
+            room: ownership.room,
+            owner: ownership.owner,
+            mid: publish.mid,
+            kind,
+            source: publish.source,
+            name: publish.name.clone(),
+            muted: publish.muted,
+            width: publish.width,
+            height: publish.height,
+            route: ownership.route,
+            codec: None,
+            encodings,
+            keyframes: KeyframeBudget::default(),
+            fir_count: 0,
+            meter: LevelMeter::default(),
+            ranks,
+            told: None,
+        }
+    }
+
+    /// The index of the encoding with this rid.
+    pub(crate) fn encoding_named(&self, rid: Rid) -> Option<usize> {
+        self.encodings
+            .iter()
+            .position(|encoding| encoding.rid == Some(rid))
+    }
+
+    /// Encodings in ascending picture size, as indices into `encodings`.
+    pub(crate) fn ranks(&self) -> &[u8] {
+        &self.ranks
+    }
+
+    /// The place of an encoding among the layers, 0 is the lowest.
+    pub(crate) fn rank_of(&self, encoding: usize) -> usize {
+        self.ranks
+            .iter()
+            .position(|rank| usize::from(*rank) == encoding)
+            .unwrap_or(0)
+    }
+
+    /// Sorts the layers by what their keyframes say about their size; the offer's order is kept as
+    /// long as a size is unknown (rids are listed lowest first by our SDK and by convention).
+    pub(crate) fn sort_layers(&mut self) {
+        let area = |index: &u8| {
+            let size = self
+                .encodings
+                .get(usize::from(*index))
+                .and_then(|e| e.size());
+            size.map(|(width, height)| u32::from(width) * u32::from(height))
+        };
+        if self.ranks.iter().all(|rank| area(rank).is_some()) {
+            let mut ranks = self.ranks.clone();
+            ranks.sort_by_key(area);
+            self.ranks = ranks;
+        }
+    }
+
+    /// The layers as an allocator sees them, lowest first, and how many there are.
+    pub(crate) fn layer_options(&mut self, now: Instant) -> ([LayerOption; LAYERS_MAX], usize) {
+        let mut options = [LayerOption::default(); LAYERS_MAX];
+        for (rank, option) in options.iter_mut().enumerate().take(self.ranks.len()) {
+            let (width, height) = self.size_of(rank);
+            let live = self.is_live(rank, now);
+            let index = self.ranks.get(rank).map_or(0, |index| usize::from(*index));
+            let encoding = self.encodings.get_mut(index);
+            let bitrate_bps = encoding.map_or(0, |encoding| encoding.layer.bitrate_bps(now));
+            *option = LayerOption {
+                live,
+                bitrate_bps,
+                width,
+                height,
+            };
+        }
+        (options, self.ranks.len().min(LAYERS_MAX))
+    }
+
+    /// Whether packets of a layer arrive: not when it fell silent while another layer goes on, which
+    /// shows sooner than silence alone.
+    fn is_live(&self, rank: usize, now: Instant) -> bool {
+        let Some(encoding) = self.ranked(rank) else {
+            return false;
+        };
+        let goes_on = |encoding: &Encoding| encoding.is_heard_within(now, STALLED_AFTER / 2);
+        let is_stalled =
+            !encoding.is_heard_within(now, STALLED_AFTER) && self.encodings.iter().any(goes_on);
+        encoding.layer.is_live(now) && !is_stalled
+    }
+
+    /// The track as others may know it.
+    pub(crate) fn info(&mut self, now: Instant) -> TrackInfo {
+        let (options, count) = self.layer_options(now);
+        let layers = options
+            .iter()
+            .take(count)
+            .enumerate()
+            .map(|(rank, option)| LayerInfo {
+                rid: self.ranked(rank).and_then(|encoding| encoding.rid),
+                live: option.live,
+                width: option.width,
+                height: option.height,
+                bitrate_bps: option.bitrate_bps,
+            })
+            .collect();
+        TrackInfo {
+            id: self.id,
+            kind: self.kind,
+            source: self.source,
+            name: self.name.clone(),
+            muted: self.muted,
+            codec: self.codec,
+            layers,
+        }
+    }
+
+    /// Codec, liveness or size of a layer is another than was last told.
+    pub(crate) fn has_changed(&self, now: Instant) -> bool {
+        self.told.as_ref() != Some(&self.telling(now))
+    }
+
+    /// True once after codec, liveness or size of a layer changed.
+    pub(crate) fn take_change(&mut self, now: Instant) -> bool {
+        let current = Some(self.telling(now));
+        let changed = self.told != current;
+        self.told = current;
+        changed
+    }
+
+    fn telling(&self, now: Instant) -> (Option<Codec>, Vec<(bool, u16, u16)>) {
+        let layers = (0..self.ranks.len())
+            .map(|rank| {
+                let (width, height) = self.size_of(rank);
+                (self.is_live(rank, now), width, height)
+            })
+            .collect();
+        (self.codec, layers)
+    }
+
+    fn ranked(&self, rank: usize) -> Option<&Encoding> {
+        self.encodings.get(usize::from(*self.ranks.get(rank)?))
+    }
+
+    /// A layer's picture size: from its keyframes, else from the declared size, each layer half of
+    /// the next (what every browser's simulcast does by default).
+    fn size_of(&self, rank: usize) -> (u16, u16) {
+        if let Some(size) = self.ranked(rank).and_then(Encoding::size) {
+            return size;
+        }
+        let halvings = self.ranks.len().saturating_sub(rank + 1);
+        (
+            self.width >> halvings.min(15),
+            self.height >> halvings.min(15),
+        )
+    }
+}

@@ -1,0 +1,102 @@
+//! A room: who is in it, where each track's packets go, who speaks, and what its program is.
+
+pub(crate) mod speakers;
+
+use crate::ids::RoomId;
+use crate::room::speakers::Speakers;
+use crate::sfu::RoomConfig;
+
+/// Where a track's packets go. A closed set: what else receives a track becomes a variant here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    /// A receive slot of a peer of this shard.
+    Subscription {
+        /// Key of the peer.
+        peer: usize,
+        /// Index of its slot.
+        slot: usize,
+    },
+}
+
+/// One room of a shard. Peers and tracks are keys of the shard's slabs.
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(crate) config: RoomConfig,
+    /// Everyone here, oldest first.
+    pub(crate) peers: Vec<usize>,
+    /// Every published track, oldest first.
+    pub(crate) tracks: Vec<usize>,
+    pub(crate) speakers: Speakers,
+    routes: Vec<Vec<Sink>>,
+    free_routes: Vec<usize>,
+}
+
+impl Room {
+    pub(crate) fn new(id: RoomId, config: RoomConfig) -> Self {
+        Self {
+            id,
+            config,
+            peers: Vec::new(),
+            tracks: Vec::new(),
+            speakers: Speakers::default(),
+            routes: Vec::new(),
+            free_routes: Vec::new(),
+        }
+    }
+
+    /// Opens a route for a new track: the number under which its sinks are listed.
+    pub(crate) fn open_route(&mut self) -> usize {
+        self.free_routes.pop().unwrap_or_else(|| {
+            self.routes.push(Vec::new());
+            self.routes.len() - 1
+        })
+    }
+
+    /// Ends a track's route; its sinks are forgotten.
+    pub(crate) fn close_route(&mut self, route: usize) {
+        if let Some(sinks) = self.routes.get_mut(route) {
+            sinks.clear();
+            self.free_routes.push(route);
+        }
+    }
+
+    /// Who wants the packets of a route. Called once per packet.
+    pub(crate) fn sinks(&self, route: usize) -> &[Sink] {
+        self.routes.get(route).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds a sink; adding it again changes nothing.
+    pub(crate) fn add_sink(&mut self, route: usize, sink: Sink) {
+        if let Some(sinks) = self.routes.get_mut(route)
+            && !sinks.contains(&sink)
+        {
+            sinks.push(sink);
+        }
+    }
+
+    /// Removes a sink, if it is there.
+    pub(crate) fn remove_sink(&mut self, route: usize, sink: Sink) {
+        if let Some(sinks) = self.routes.get_mut(route) {
+            sinks.retain(|listed| *listed != sink);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_lists_each_sink_once_and_is_empty_when_reused() {
+        let mut room = Room::new(RoomId::new(0, 1), RoomConfig::default());
+        let route = room.open_route();
+        let sink = Sink::Subscription { peer: 1, slot: 2 };
+        room.add_sink(route, sink);
+        room.add_sink(route, sink);
+        assert_eq!(room.sinks(route), [sink]);
+        room.close_route(route);
+        assert_eq!(room.open_route(), route);
+        assert_eq!(room.sinks(route), []);
+        assert_eq!(room.sinks(99), []);
+    }
+}

@@ -1,0 +1,64 @@
+//! What comes in from the network: bytes with the path they came on.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Bytes that came in, with where from and which local address they reached.
+///
+/// `local` carries the local address of a packet on a wildcard socket, so that the reply leaves from
+/// the same address.
+#[derive(Debug)]
+pub struct Datagram<'a> {
+    /// The way it came.
+    pub path: Path,
+    /// The two congestion bits of the IP header (RFC 3168), 0 when unknown.
+    pub ecn: u8,
+    /// The bytes; decrypted in place.
+    pub bytes: &'a mut [u8],
+}
+
+/// A way between a client and this shard: both addresses and the transport protocol.
+///
+/// Addresses are canonical: IPv4-mapped IPv6 forms are written as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Our address.
+    pub local: SocketAddr,
+    /// The client's address.
+    pub remote: SocketAddr,
+    /// UDP, or which TCP connection.
+    pub protocol: Protocol,
+}
+
+impl Path {
+    /// Names a path by its two addresses, in any form.
+    pub fn new(local: SocketAddr, remote: SocketAddr, protocol: Protocol) -> Self {
+        Self {
+            local: canonical(local),
+            remote: canonical(remote),
+            protocol,
+        }
+    }
+}
+
+/// How datagrams travel between two addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// One UDP datagram each.
+    Udp,
+    /// Framed by RFC 4571 on the TCP connection with this number (never reused by a driver).
+    Tcp(u64),
+}
+
+/// The one form of an address: IPv4-mapped IPv6 becomes IPv4, the flow label is dropped.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => address,
+        SocketAddr::V6(mut v6) => match v6.ip().to_ipv4_mapped() {
+            Some(ip) => SocketAddr::new(IpAddr::V4(ip), v6.port()),
+            None => {
+                v6.set_flowinfo(0);
+                SocketAddr::V6(v6)
+            }
+        },
+    }
+}

@@ -1,0 +1,546 @@
+//! A receive slot: one outgoing RTP stream with a fixed SSRC, whatever track it carries.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::{Mid, PayloadType, Ssrc};
+use crate::metrics::Metrics;
+use crate::peer::negotiation::{Extension, NegotiatedCodec};
+use crate::peer::srtp::SendContext;
+use crate::publisher::encoding::clock_rate;
+use crate::publisher::layer::{PacketId, PacketMeta};
+use crate::publisher::track::Track;
+use crate::rtp::payload::dependency_descriptor::{
+    DESCRIPTOR_BYTES_MAX, parse_mandatory, rewrite_frame_number,
+};
+use crate::rtp::payload::opus;
+use crate::rtp::payload::vp8::rewrite_vp8;
+use crate::rtp::payload::{Descriptor, Picture};
+use crate::rtp::{HeaderFields, write_header};
+use crate::sfu::Kind;
+use crate::shard::{Arena, Path};
+use crate::subscriber::estimator::Estimator;
+use crate::subscriber::rewriter::{Rewriter, Rewritten, Skip, SourceId, SwitchClock, Vp8Rewriter};
+use crate::subscriber::sent::{Sent, SentPacket};
+use crate::subscriber::subscription::{Mapping, Subscription};
+
+/// Bytes of the longest header we write: fixed part, and every extension we ever send.
+const HEADER_MAX: usize = 160;
+
+/// An outgoing stream and what it carries.
+pub(crate) struct Slot {
+    pub(crate) mid: Mid,
+    pub(crate) kind: Kind,
+    /// Its place among the slots of its kind.
+    pub(crate) place: usize,
+    pub(crate) media: Ssrc,
+    pub(crate) rtx: Ssrc,
+    pub(crate) codecs: Vec<NegotiatedCodec>,
+    pub(crate) extensions: SlotExtensions,
+    pub(crate) subscription: Option<Subscription>,
+    /// Counts re-points, so that packets queued for an earlier track are told apart.
+    pub(crate) generation: u32,
+    rewriter: Rewriter,
+    vp8: Vp8Rewriter,
+    /// The next extended sequence number on the RTX SSRC.
+    rtx_sequence: u64,
+    sent: Option<Box<Sent>>,
+    frame_offset: u16,
+    next_frame: u16,
+    last: Option<LastSent>,
+    packets: u32,
+    octets: u32,
+}
+
+/// The ids under which a slot's extensions go out; a closed list (rule 8 of the data plane).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SlotExtensions {
+    pub(crate) mid: Option<u8>,
+    pub(crate) transport_wide: Option<u8>,
+    pub(crate) abs_send_time: Option<u8>,
+    pub(crate) audio_level: Option<u8>,
+    pub(crate) dependency_descriptor: Option<u8>,
+}
+
+impl SlotExtensions {
+    /// Takes the ids from a negotiated section.
+    pub(crate) fn new(negotiated: &[(u8, Extension)]) -> Self {
+        let id_of = |wanted| {
+            negotiated
+                .iter()
+                .find(|(_, e)| *e == wanted)
+                .map(|(id, _)| *id)
+        };
+        Self {
+            mid: id_of(Extension::Mid),
+            transport_wide: id_of(Extension::TransportWide),
+            abs_send_time: id_of(Extension::AbsSendTime),
+            audio_level: id_of(Extension::AudioLevel),
+            dependency_descriptor: id_of(Extension::DependencyDescriptor),
+        }
+    }
+}
+
+/// The last packet that went out, for clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastSent {
+    pub(crate) encoding: usize,
+    /// Extended, as it came in.
+    pub(crate) timestamp_in: u64,
+    /// Extended, as it went out.
+    pub(crate) timestamp_out: u64,
+    /// When it came in.
+    pub(crate) arrival: Instant,
+}
+
+/// What to do with a queued packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Forward,
+    /// It begins a new source.
+    Switch,
+    /// Close its number.
+    Skip,
+}
+
+/// A reference to a packet in its encoding's history, waiting to be numbered and encrypted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Queued {
+    pub(crate) slot: usize,
+    pub(crate) generation: u32,
+    pub(crate) encoding: usize,
+    pub(crate) packet: PacketId,
+    pub(crate) action: Action,
+    pub(crate) marker: bool,
+}
+
+/// Where packets go out: path, keys, arena, and what numbers and counts them.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) now: Instant,
+    pub(crate) path: Path,
+    pub(crate) protect: &'a mut SendContext,
+    pub(crate) arena: &'a mut Arena,
+    pub(crate) estimator: &'a mut Estimator,
+    /// Where abs-send-time counts from.
+    pub(crate) epoch: Instant,
+    pub(crate) metrics: &'a mut Metrics,
+}
+
+/// The random numbers a slot begins with.
+pub(crate) struct SlotNumbers {
+    pub(crate) media: Ssrc,
+    pub(crate) rtx: Ssrc,
+    /// Below 2^15 each (RFC 3711 §3.3.1: the first rollover must not be lost).
+    pub(crate) sequence: u16,
+    pub(crate) rtx_sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) picture_id: u16,
+}
+
+impl Slot {
+    pub(crate) fn new(mid: Mid, kind: Kind, place: usize, numbers: &SlotNumbers) -> Self {
+        let sequence = u64::from(numbers.sequence & 0x7fff);
+        Self {
+            mid,
+            kind,
+            place,
+            media: numbers.media,
+            rtx: numbers.rtx,
+            codecs: Vec::new(),
+            extensions: SlotExtensions::default(),
+            subscription: None,
+            generation: 0,
+            rewriter: Rewriter::new(sequence, u64::from(numbers.timestamp)),
+            vp8: Vp8Rewriter::new(numbers.picture_id, 0),
+            rtx_sequence: u64::from(numbers.rtx_sequence & 0x7fff),
+            sent: None,
+            frame_offset: 0,
+            next_frame: 0,
+            last: None,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    /// Carries another track from now on, or none.
+    pub(crate) fn carry(&mut self, subscription: Option<Subscription>) {
+        self.generation = self.generation.wrapping_add(1);
+        self.subscription = subscription;
+        if let Some(sent) = &mut self.sent {
+            sent.forget();
+        }
+    }
+
+    /// The first RTP timestamp that belongs to the track it carries now.
+    pub(crate) fn next_timestamp(&self) -> u32 {
+        low_u32(self.rewriter.position().1).wrapping_add(1)
+    }
+
+    /// Packets and payload bytes sent, for sender reports.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
+    /// The last packet that went out.
+    pub(crate) fn last_sent(&self) -> Option<LastSent> {
+        self.last
+    }
+
+    /// Payload bits per second over the last second.
+    pub(crate) fn bitrate_bps(&mut self, now: Instant) -> u64 {
+        self.sent.as_mut().map_or(0, |sent| sent.bitrate_bps(now))
+    }
+
+    /// Numbers, rewrites and encrypts one queued packet. Allocates only with a stream's first one.
+    ///
+    /// False: the arena is full, nothing was changed.
+    pub(crate) fn send(&mut self, queued: &Queued, track: &Track, out: &mut Outgoing<'_>) -> bool {
+        let Some(encoding) = track.encodings.get(queued.encoding) else {
+            return true;
+        };
+        let Some((meta, payload, descriptor)) = encoding.layer.ring.get(queued.packet) else {
+            return true;
+        };
+        if out.arena.reserve().is_none() {
+            return false;
+        }
+        let source = self.source_of(queued.encoding);
+        match queued.action {
+            Action::Skip => {
+                self.skip(source, meta, out);
+                return true;
+            }
+            Action::Switch => self.switch(queued.encoding, meta, track, descriptor),
+            Action::Forward => {}
+        }
+        let Some(subscription) = &mut self.subscription else {
+            return true;
+        };
+        let Some(mapping) = subscription.mapping(meta.payload_type) else {
+            return true;
+        };
+        let numbers = match meta.descriptor.picture {
+            Picture::Vp8(numbers) => match self.vp8.rewrite(numbers) {
+                Some(numbers) => numbers,
+                None => {
+                    self.skip(source, meta, out);
+                    return true;
+                }
+            },
+            _ => (None, None),
+        };
+        let rewritten = self.rewriter.rewrite(source, meta.sequence, meta.timestamp);
+        let Rewritten::Send {
+            sequence,
+            timestamp,
+        } = rewritten
+        else {
+            return true;
+        };
+        subscription.is_waiting = false;
+        let sent = SentPacket {
+            sequence,
+            packet: Some(queued.packet),
+            layer: u8::try_from(queued.encoding).unwrap_or(0),
+            timestamp: low_u32(timestamp),
+            marker: queued.marker,
+            picture_id: numbers.0,
+            tl0: numbers.1,
+            bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
+        };
+        self.last = Some(LastSent {
+            encoding: queued.encoding,
+            timestamp_in: meta.timestamp,
+            timestamp_out: timestamp,
+            arrival: meta.arrival,
+        });
+        self.count(payload.len());
+        let kind = self.kind;
+        let history = self
+            .sent
+            .get_or_insert_with(|| Box::new(Sent::new(kind, out.now)));
+        history.record(out.now, sent);
+        let packet = Outbound {
+            meta,
+            payload,
+            descriptor,
+            mapping,
+            sent,
+        };
+        self.write(&packet, Stream::Media, out);
+        true
+    }
+
+    /// Sends one packet again on the RTX SSRC, within bounds.
+    ///
+    /// Nothing is ever sent twice on the media SSRC: that would use a nonce twice (rule 2).
+    pub(crate) fn resend(
+        &mut self,
+        sequence: u16,
+        rtt: Duration,
+        track: &Track,
+        out: &mut Outgoing<'_>,
+    ) {
+        let sent = self
+            .sent
+            .as_mut()
+            .and_then(|history| history.resend(out.now, sequence, rtt));
+        let found = sent.and_then(|sent| {
+            let ring = &track.encodings.get(usize::from(sent.layer))?.layer.ring;
+            let (meta, payload, descriptor) = ring.get(sent.packet?)?;
+            let mapping = self.subscription.as_ref()?.mapping(meta.payload_type)?;
+            Some((
+                Outbound {
+                    meta,
+                    payload,
+                    descriptor,
+                    mapping,
+                    sent,
+                },
+                mapping.rtx?,
+            ))
+        });
+        let Some((packet, rtx)) = found else {
+            out.metrics.retransmission_misses += 1;
+            return;
+        };
+        self.write(&packet, Stream::Rtx(rtx), out);
+        out.metrics.retransmitted_packets += 1;
+    }
+
+    fn source_of(&self, encoding: usize) -> SourceId {
+        SourceId(u64::from(self.generation) << 8 | encoding as u64)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(u32::try_from(bytes).unwrap_or(0));
+    }
+
+    fn switch(&mut self, encoding: usize, meta: &PacketMeta, track: &Track, descriptor: &[u8]) {
+        let source = self.source_of(encoding);
+        let clock = self.last.map_or_else(SwitchClock::default, |last| {
+            let arrived = meta.arrival.saturating_duration_since(last.arrival);
+            let same_track = self
+                .rewriter
+                .source()
+                .is_some_and(|before| before.0 >> 8 == u64::from(self.generation));
+            let ntp = same_track.then(|| {
+                let last_ntp = track
+                    .encodings
+                    .get(last.encoding)?
+                    .layer
+                    .ntp_of(last.timestamp_in)?;
+                let first_ntp = track
+                    .encodings
+                    .get(encoding)?
+                    .layer
+                    .ntp_of(meta.timestamp)?;
+                Some((last_ntp, first_ntp))
+            });
+            SwitchClock::between(ntp.flatten(), arrived, clock_rate(self.kind))
+        });
+        self.rewriter
+            .switch(source, meta.sequence, meta.timestamp, clock);
+        self.vp8.switch();
+        if let Some(mandatory) = parse_mandatory(descriptor) {
+            self.frame_offset = self.next_frame.wrapping_sub(mandatory.frame_number);
+        }
+    }
+
+    fn skip(&mut self, source: SourceId, meta: &PacketMeta, out: &mut Outgoing<'_>) {
+        if let Picture::Vp8(numbers) = meta.descriptor.picture {
+            self.vp8.skip(numbers);
+        }
+        let skipped = self.rewriter.skip(source, meta.sequence, meta.timestamp);
+        let Skip::Filler {
+            sequence,
+            timestamp,
+        } = skipped
+        else {
+            return;
+        };
+        let mapping = self
+            .subscription
+            .as_ref()
+            .and_then(|s| s.mapping(meta.payload_type));
+        let Some(mapping) = mapping else { return };
+        let sent = SentPacket {
+            sequence,
+            packet: None,
+            layer: 0,
+            timestamp: low_u32(timestamp),
+            marker: false,
+            picture_id: None,
+            tl0: None,
+            bytes: 0,
+        };
+        let empty = PacketMeta {
+            descriptor: Descriptor::default(),
+            ..*meta
+        };
+        let packet = Outbound {
+            meta: &empty,
+            payload: &[],
+            descriptor: &[],
+            mapping,
+            sent,
+        };
+        self.write(&packet, Stream::Media, out);
+    }
+
+    /// Writes one packet, encrypted, into the arena.
+    fn write(&mut self, packet: &Outbound<'_>, stream: Stream, out: &mut Outgoing<'_>) {
+        let (ssrc, index, payload_type) = match stream {
+            Stream::Media => (
+                self.media,
+                packet.sent.sequence,
+                packet.mapping.payload_type,
+            ),
+            Stream::Rtx(payload_type) => {
+                self.rtx_sequence += 1;
+                (self.rtx, self.rtx_sequence, payload_type)
+            }
+        };
+        let fields = HeaderFields {
+            marker: packet.sent.marker,
+            payload_type: payload_type.0,
+            sequence: low_u16(index),
+            timestamp: packet.sent.timestamp,
+            ssrc: ssrc.0,
+            padding: false,
+        };
+        let mut header = [0; HEADER_MAX];
+        let Some(header_len) = self.write_slot_header(&fields, packet, &mut header, out) else {
+            return;
+        };
+        let header = header.get(..header_len).unwrap_or_default();
+        let mut prefix = [0; 10];
+        let (prefix_len, payload) = packet.body(stream, &mut prefix);
+        let prefix = prefix.get(..prefix_len).unwrap_or_default();
+        let Some(room) = out.arena.reserve() else {
+            return;
+        };
+        let protected = out
+            .protect
+            .protect_rtp(index, header, prefix, payload, room);
+        if let Some(length) = protected {
+            out.arena.commit(out.path, length);
+            out.metrics.rtp_sent_packets += 1;
+        }
+    }
+
+    /// Writes the header with the slot's own extensions and numbers it for feedback.
+    fn write_slot_header(
+        &mut self,
+        fields: &HeaderFields,
+        packet: &Outbound<'_>,
+        header: &mut [u8],
+        out: &mut Outgoing<'_>,
+    ) -> Option<usize> {
+        let mut list: [(u8, &[u8]); 5] = [(0, &[]); 5];
+        let mut count = 0;
+        let mut push = |id: u8, data| {
+            if let Some(entry) = list.get_mut(count) {
+                *entry = (id, data);
+                count += 1;
+            }
+        };
+        let ids = self.extensions;
+        let number;
+        if let Some(id) = ids.transport_wide {
+            let bytes = packet.payload.len() + HEADER_MAX / 4;
+            number = out.estimator.record_sent(out.now, bytes).to_be_bytes();
+            push(id, number.as_slice());
+        }
+        let send_time = abs_send_time(out.now, out.epoch);
+        if let Some(id) = ids.abs_send_time {
+            push(id, &send_time);
+        }
+        if let Some(id) = ids.mid {
+            push(id, self.mid.as_str().as_bytes());
+        }
+        let level;
+        if let (Some(id), Some(value)) = (ids.audio_level, packet.meta.audio_level) {
+            level = [value];
+            push(id, &level);
+        }
+        let mut frame = [0; DESCRIPTOR_BYTES_MAX];
+        if let Some(id) = ids.dependency_descriptor
+            && let Some(mandatory) = parse_mandatory(packet.descriptor)
+            && let Some(frame) = frame.get_mut(..packet.descriptor.len())
+        {
+            frame.copy_from_slice(packet.descriptor);
+            let frame_number = mandatory.frame_number.wrapping_add(self.frame_offset);
+            rewrite_frame_number(frame, frame_number);
+            if frame_number.wrapping_sub(self.next_frame) < 1 << 15 {
+                self.next_frame = frame_number.wrapping_add(1);
+            }
+            push(id, &*frame);
+        }
+        write_header(header, fields, list.get(..count).unwrap_or_default())
+    }
+}
+
+/// A packet about to be written.
+struct Outbound<'a> {
+    meta: &'a PacketMeta,
+    payload: &'a [u8],
+    descriptor: &'a [u8],
+    mapping: Mapping,
+    sent: SentPacket,
+}
+
+/// Which of a slot's two streams a packet goes out on.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Media,
+    /// With this payload type, the original number in front (RFC 4588 §4).
+    Rtx(PayloadType),
+}
+
+impl Outbound<'_> {
+    /// The payload in two parts: what was rewritten, and the shared rest.
+    fn body(&self, stream: Stream, prefix: &mut [u8; 10]) -> (usize, &[u8]) {
+        let mut used = 0;
+        if let Stream::Rtx(_) = stream {
+            let [high, low] = low_u16(self.sent.sequence).to_be_bytes();
+            [prefix[0], prefix[1]] = [high, low];
+            used = 2;
+        }
+        let mut payload = self.payload;
+        if self.mapping.unwraps_red {
+            payload = opus::primary(payload).map_or(payload, |(_, block)| block);
+        }
+        let mut rewritten = [0; 8];
+        if let Picture::Vp8(_) = self.meta.descriptor.picture {
+            let SentPacket {
+                picture_id, tl0, ..
+            } = self.sent;
+            if let Some((written, replaced)) = rewrite_vp8(payload, picture_id, tl0, &mut rewritten)
+                && let Some(room) = prefix.get_mut(used..used + written)
+            {
+                room.copy_from_slice(rewritten.get(..written).unwrap_or_default());
+                used += written;
+                payload = payload.get(replaced..).unwrap_or_default();
+            }
+        }
+        (used, payload)
+    }
+}
+
+/// The abs-send-time extension: seconds in 6.18 fixed point, wrapping every 64 s.
+fn abs_send_time(now: Instant, epoch: Instant) -> [u8; 3] {
+    let elapsed = now.saturating_duration_since(epoch);
+    let fraction = (u64::from(elapsed.subsec_nanos()) << 18) / 1_000_000_000;
+    let value = (elapsed.as_secs() & 63) << 18 | fraction;
+    let [_, _, _, _, _, a, b, c] = value.to_be_bytes();
+    [a, b, c]
+}
+
+pub(crate) fn low_u32(number: u64) -> u32 {
+    u32::try_from(number & 0xffff_ffff).unwrap_or(0)
+}
+
+pub(crate) fn low_u16(number: u64) -> u16 {
+    u16::try_from(number & 0xffff).unwrap_or(0)
+}
