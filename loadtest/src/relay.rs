@@ -42,6 +42,11 @@ impl Mischief {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+
+    /// The recorded datagrams, which are then forgotten.
+    pub fn take_recorded(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut *self.recorded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A UDP middlebox.
