@@ -1,0 +1,16 @@
+//! End to end: simulated participants in rooms of a server in this process, over loopback sockets.
+//!
+//! Nothing sleeps to wait for something: every wait is for a condition, with a bounded time.
+
+mod e2e {
+    mod data;
+    mod doors;
+    mod hostile;
+    mod layers;
+    mod loss;
+    mod meeting;
+    mod refused;
+    mod sessions;
+    mod stage;
+    mod stun;
+}
