@@ -2,6 +2,7 @@
 import { encodingsFor } from './encodings'
 import type { LayerChoice } from './encodings'
 import { PlenumError } from './errors'
+import { allowExtensions, DEPENDENCY_DESCRIPTOR, SIMULCAST_EXTENSIONS } from './extensions'
 import type { Codec, Kind, PublishEntry, Source } from './protocol'
 import { StatsReader } from './stats'
 import type { TrackStats } from './stats'
@@ -172,6 +173,7 @@ export class LocalPublication {
   }
 
   #prepare(transceiver: RTCRtpTransceiver): void {
+    allowExtensions(transceiver, DEPENDENCY_DESCRIPTOR, ...SIMULCAST_EXTENSIONS)
     if (this.#track && this.source === 'screen_share' && !this.#track.contentHint) {
       this.#track.contentHint = 'detail'
     }

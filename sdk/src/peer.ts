@@ -1,6 +1,7 @@
 /** The one RTCPeerConnection of a stay: receive slots, publications, data channels, offers. */
 import { DataChannels } from './channels'
 import { PlenumError, toPlenumError } from './errors'
+import { allowExtensions, DEPENDENCY_DESCRIPTOR } from './extensions'
 import type { LocalPublication } from './local-publication'
 import type { Answer, IceServer, OfferMessage, PublishEntry } from './protocol'
 import { withStereoSlots } from './sdp'
@@ -13,8 +14,8 @@ const DISCONNECTED_MS = 3000
 const RELAY_PATIENCE_MS = 2500
 const REPLAY_MS = 200
 const RESTARTS_MAX = 3
-const DEPENDENCY_DESCRIPTOR =
-  'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension'
+const RETRY_MS = 1000
+const RETRIES_MAX = 5
 
 /** What the peer asks of and tells its room. */
 export interface PeerDelegate {
@@ -41,6 +42,7 @@ export class Peer {
   #isDirty = false
   #restartWanted = false
   #restarts = 0
+  #retries = 0
   #disconnectedTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor(config: RTCConfiguration, delegate: PeerDelegate) {
@@ -161,20 +163,31 @@ export class Peer {
   async #negotiate(): Promise<void> {
     this.#isOffering = true
     while (this.#isDirty && this.#pc.signalingState !== 'closed') {
+      await undefined // what is changed in the same breath goes into the same offer
       this.#isDirty = false
       try {
         const offer = await this.#offer()
         await this.#apply(await this.#delegate.offer(offer))
+        this.#retries = 0
       } catch (thrown) {
-        const error = toPlenumError(thrown)
-        if (error.retryable) {
-          this.#isDirty = true // offered again once the session is back
+        const error = toPlenumError(thrown, 'media_failed')
+        if (error.retryable && this.#retries < RETRIES_MAX) {
+          this.#isDirty = true
+          // A lost connection is no try: the offer goes out once the session is back.
+          if (error.code !== 'connection_lost') this.#retryLater()
           break
         }
         await this.#abandon(error)
       }
     }
     this.#isOffering = false
+  }
+
+  #retryLater(): void {
+    this.#retries += 1
+    setTimeout(() => {
+      if (this.#isDirty) this.negotiate()
+    }, RETRY_MS)
   }
 
   async #offer(): Promise<OfferMessage> {
@@ -232,7 +245,7 @@ export class Peer {
     const have = this.#slots.filter((slot) => slot.receiver.track.kind === kind).length
     for (let i = have; i < count; i += 1) {
       const slot = this.#pc.addTransceiver(kind, { direction: 'recvonly' })
-      if (kind === 'video') askForDependencyDescriptor(slot)
+      if (kind === 'video') allowExtensions(slot, DEPENDENCY_DESCRIPTOR)
       this.#slots.push(slot)
     }
   }
@@ -249,24 +262,5 @@ export class Peer {
     this.#restarts += 1
     if (this.#restarts > RESTARTS_MAX) this.#delegate.failed()
     else this.restartIce()
-  }
-}
-
-type WithExtensions = RTCRtpTransceiver & {
-  getHeaderExtensionsToNegotiate?(): { uri: string; direction: string }[]
-  setHeaderExtensionsToNegotiate?(extensions: { uri: string; direction: string }[]): void
-}
-
-/** AV1 and VP9 layers can be followed without looking into the payload when this is negotiated. */
-function askForDependencyDescriptor(slot: WithExtensions): void {
-  const extensions = slot.getHeaderExtensionsToNegotiate?.()
-  if (!extensions || !slot.setHeaderExtensionsToNegotiate) return
-  for (const extension of extensions) {
-    if (extension.uri === DEPENDENCY_DESCRIPTOR) extension.direction = 'sendrecv'
-  }
-  try {
-    slot.setHeaderExtensionsToNegotiate(extensions)
-  } catch {
-    // Only a help: everything works without it.
   }
 }

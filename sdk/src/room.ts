@@ -270,7 +270,7 @@ export class Room extends Emitter<RoomEvents> {
     try {
       await peer.accept(welcome.answer ?? (await this.#lateAnswer()))
     } catch (error) {
-      await peer.refuse(toPlenumError(error))
+      await peer.refuse(toPlenumError(error, 'media_failed'))
     }
   }
 
