@@ -93,8 +93,11 @@ pub struct Shard {
 impl Shard {
     /// Makes an empty shard.
     pub fn new(options: ShardOptions) -> Self {
+        let mut random = StdRng::from_seed(options.seed);
         Self {
-            random: StdRng::from_seed(options.seed),
+            // A shard made anew after a panic must not give out the ids of the one before it.
+            next_track: u64::from(random.random::<u32>()) << 12 | 1,
+            random,
             options,
             rooms: Slab::new(),
             peers: Slab::new(),
@@ -102,7 +105,6 @@ impl Shard {
             room_keys: HashMap::new(),
             peer_keys: HashMap::new(),
             track_keys: HashMap::new(),
-            next_track: 1,
             demux: Demux::default(),
             touched: Vec::new(),
             timers: BinaryHeap::new(),

@@ -3,16 +3,13 @@
     clippy::disallowed_methods,
     reason = "the command line reads the clock and the network"
 )]
-#![expect(
-    clippy::print_stdout,
-    reason = "the command line answers on standard output"
-)]
 
 mod client;
 mod remote;
 mod serve;
 mod token;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -110,13 +107,9 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Participants(command) => remote::participants(command),
         Command::Config(ConfigCommand::Check(source)) => {
             source.load()?;
-            println!("the configuration is fine");
-            Ok(())
+            print("the configuration is fine")
         }
-        Command::Config(ConfigCommand::Print(source)) => {
-            print!("{}", source.load()?.to_toml());
-            Ok(())
-        }
+        Command::Config(ConfigCommand::Print(source)) => print(source.load()?.to_toml().trim_end()),
     }
 }
 
@@ -145,4 +138,12 @@ fn unix_time() -> Result<u64> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs())
+}
+
+/// Writes a line to standard output; whoever reads it may have seen enough.
+fn print(line: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -3,29 +3,30 @@
 //! Each room has a lock of its own, held for the time of one message or event. The directory's lock
 //! is taken for look-ups only; whoever holds a room's lock may take it, never the other way round.
 
+mod moderation;
 mod outbox;
+mod random;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sfu::{
-    Answer, Command, Event, Offer, OfferError, ParticipantId, RoomConfig, RoomId, Sfu, TrackId,
-    Wants,
+    Answer, Command, Event, Offer, OfferError, ParticipantId, RoomConfig, RoomId, Sfu, Wants,
 };
 use tokio::sync::oneshot;
 
 use crate::auth::{Grants, RoomClaim};
 use crate::config::Config;
 use crate::limits::Rate;
-use crate::message::{ErrorCode, ErrorReply, LeftReason, Participant, Resume, Roster};
+use crate::message::{ErrorCode, ErrorReply, LeftReason, Resume, Roster};
 use crate::metrics::Metrics;
-use crate::room::{Output, Room, RoomState, Settings};
+use crate::room::{Output, Room, Settings};
 use crate::session::{Admission, Door, SessionLimits};
 
 pub use outbox::{Frame, Outbox};
+pub(crate) use random::random_key;
+use random::{random_below, random_suffix};
 
 /// All rooms of this server.
 pub struct Rooms {
@@ -321,81 +322,6 @@ impl Rooms {
         self.metrics
             .participants
             .set(gauge(directory.by_participant.len()));
-    }
-
-    /// Every room, by name.
-    pub fn list(&self) -> Vec<RoomState> {
-        let cells: Vec<_> = self.directory().by_name.values().cloned().collect();
-        let mut rooms: Vec<_> = cells.iter().map(|cell| cell.lock().room.state()).collect();
-        rooms.sort_by(|one, other| one.name.cmp(&other.name));
-        rooms
-    }
-
-    /// One room.
-    pub fn get(&self, name: &str) -> Option<RoomState> {
-        Some(self.cell(name)?.lock().room.state())
-    }
-
-    /// Opens a room, or gives it other settings; true when it was opened.
-    ///
-    /// # Errors
-    /// `limit_exceeded`, `server_shutdown`.
-    pub fn put(
-        &self,
-        now: Instant,
-        name: &str,
-        claim: &RoomClaim,
-    ) -> Result<(RoomState, bool), ErrorReply> {
-        let (cell, opened) = self.open(now, name, claim)?;
-        let mut occupied = cell.lock();
-        if !opened {
-            occupied.room.set_settings(self.settings(claim));
-            self.carry_out(&mut occupied);
-        }
-        Ok((occupied.room.state(), opened))
-    }
-
-    /// Ends a room and everyone's stay in it; false when there is none.
-    pub fn delete(&self, now: Instant, name: &str) -> bool {
-        let Some(cell) = self.cell(name) else {
-            return false;
-        };
-        let mut occupied = cell.lock();
-        self.end(now, &mut occupied);
-        self.carry_out(&mut occupied);
-        true
-    }
-
-    /// Everyone in a room; `None` when there is no such room.
-    pub fn participants(&self, name: &str) -> Option<Vec<Participant>> {
-        Some(self.cell(name)?.lock().room.participants())
-    }
-
-    /// One participant.
-    pub fn participant(&self, name: &str, identity: &str) -> Option<Participant> {
-        self.cell(name)?.lock().room.participant(identity)
-    }
-
-    /// Removes a participant; false when there is none.
-    pub fn remove(&self, now: Instant, name: &str, identity: &str) -> bool {
-        let Some(cell) = self.cell(name) else {
-            return false;
-        };
-        let mut occupied = cell.lock();
-        let removed = occupied.room.remove(now, identity);
-        self.carry_out(&mut occupied);
-        removed
-    }
-
-    /// Mutes or unmutes a track; false when there is none.
-    pub fn mute(&self, name: &str, identity: &str, track: TrackId, muted: bool) -> bool {
-        let Some(cell) = self.cell(name) else {
-            return false;
-        };
-        let mut occupied = cell.lock();
-        let found = occupied.room.mute(identity, track, muted);
-        self.carry_out(&mut occupied);
-        found
     }
 
     /// Lets nobody in any more and asks everyone to go, spread over `spread`.
@@ -701,31 +627,4 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// 256 random bits as text.
-pub(crate) fn random_key() -> String {
-    URL_SAFE_NO_PAD.encode(random::<32>())
-}
-
-/// Eight random letters and digits, easy to read out: 40 bits, enough for a room of thousands.
-fn random_suffix() -> String {
-    const LETTERS: [char; 32] = [
-        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'm', 'n', 'p', 'q', 'r', 's', 't',
-        'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7', '8', '9',
-    ];
-    random::<8>()
-        .iter()
-        .map(|byte| LETTERS[usize::from(byte % 32)])
-        .collect()
-}
-
-fn random_below(limit: u64) -> u64 {
-    u64::from_le_bytes(random::<8>()) % limit.max(1)
-}
-
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system's random numbers are available");
-    bytes
 }

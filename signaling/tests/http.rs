@@ -1,4 +1,5 @@
 //! The server over real sockets: what it answers to good and bad requests.
+#![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests may")]
 #![allow(
     clippy::disallowed_methods,
     reason = "these tests are clients with clocks and sockets"

@@ -4,8 +4,8 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::ConfigSource;
 use super::client::{Client, in_path};
+use super::{ConfigSource, print};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RoomsCommand {
@@ -83,8 +83,7 @@ pub(super) fn rooms(command: RoomsCommand) -> Result<()> {
             let config = listing.source.load()?;
             let path = format!("/v1/rooms/{}", in_path(&room)?);
             let room = Client::new(&config)?.ask("GET", &path, None)?;
-            println!("{}", serde_json::to_string_pretty(&room)?);
-            Ok(())
+            print(&serde_json::to_string_pretty(&room)?)
         }
         RoomsCommand::Rm(OneRoom { listing, room }) => {
             let config = listing.source.load()?;
@@ -165,13 +164,9 @@ fn all(client: &Client<'_>, path: &str) -> Result<Vec<Value>> {
 
 fn print_list(listing: &Listing, items: &[Value], line: impl Fn(&Value) -> String) -> Result<()> {
     if listing.json {
-        println!("{}", serde_json::to_string_pretty(items)?);
-    } else {
-        for item in items {
-            println!("{}", line(item));
-        }
+        return print(&serde_json::to_string_pretty(items)?);
     }
-    Ok(())
+    items.iter().try_for_each(|item| print(&line(item)))
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

@@ -1,5 +1,6 @@
 //! `plenum serve`: starts the server, prints the join link of `--dev`, waits for the end.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::token::join_link;
-use super::{NO_KEYS, Serve, unix_time};
+use super::{NO_KEYS, Serve, print, unix_time};
 use crate::auth::{self, Claims, LIFETIME_MAX_S, PlenumClaim, VideoGrant};
 use crate::config::{Config, Secret};
 use crate::rooms::random_key;
@@ -51,7 +52,8 @@ fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("log.level: {level}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     log.try_init().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
@@ -115,12 +117,12 @@ fn print_link(config: &Config, as_qr_code: bool) -> Result<()> {
         ..Claims::default()
     };
     let link = join_link(config, DEV_ROOM, &auth::sign(&config.auth, key, claims)?);
-    println!("\nOpen this link in two windows, or send it to someone; it is good for 24 hours:\n");
-    println!("{link}\n");
+    print("\nOpen this link in two windows, or send it to someone; it is good for 24 hours:\n")?;
+    print(&format!("{link}\n"))?;
     if as_qr_code {
         let code = QrCode::new(&link).context("the link does not fit into a QR code")?;
-        println!("{}", code.render::<Dense1x2>().build());
-        println!("The browser will warn about the certificate, which was made a moment ago.\n");
+        print(&code.render::<Dense1x2>().build())?;
+        print("The browser will warn about the certificate, which was made a moment ago.\n")?;
     }
     Ok(())
 }

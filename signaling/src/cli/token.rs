@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{ConfigSource, choose_key, unix_time};
+use super::{ConfigSource, choose_key, print, unix_time};
 use crate::auth::{self, Claims, LIFETIME_MAX_S, PlenumClaim, VideoGrant};
 use crate::config::{Config, Span};
 use crate::message::Source;
@@ -86,16 +86,16 @@ fn create(create: &Create) -> Result<()> {
     // Whatever is printed is good: names and lengths are checked by the verifier itself.
     auth::verify(&config.auth, &token, unix_time()?)?;
     if create.url {
-        println!(
-            "{}",
-            join_link(&config, create.room.as_deref().unwrap_or_default(), &token)
-        );
+        print(&join_link(
+            &config,
+            create.room.as_deref().unwrap_or_default(),
+            &token,
+        ))
     } else if create.json {
-        println!("{}", json!({ "token": token, "key": key, "exp": exp }));
+        print(&json!({ "token": token, "key": key, "exp": exp }).to_string())
     } else {
-        println!("{token}");
+        print(&token)
     }
-    Ok(())
 }
 
 fn claims(create: &Create, now_s: u64) -> Result<Claims> {
@@ -160,6 +160,5 @@ fn verify(verify: &Verify) -> Result<()> {
         "canPublishData": grants.media.publish_data,
         "canUpdateOwnMetadata": grants.update_own_metadata,
     });
-    println!("{}", serde_json::to_string_pretty(&shown)?);
-    Ok(())
+    print(&serde_json::to_string_pretty(&shown)?)
 }

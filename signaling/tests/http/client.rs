@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// The secret of the only key.
-pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.http.addr = SocketAddr::from(([127, 0, 0, 1], 0));
     (
@@ -31,27 +31,27 @@ pub fn config() -> Config {
     config
 }
 
-pub async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     Server::start(&config()).await.unwrap()
 }
 
-pub fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
 }
 
-pub fn sign(claims: Claims) -> String {
+pub(crate) fn sign(claims: Claims) -> String {
     auth::sign(&config().auth, "app", claims).unwrap()
 }
 
 /// A token to join the room `r`.
-pub fn token(identity: &str) -> String {
+pub(crate) fn token(identity: &str) -> String {
     sign(claims(identity))
 }
 
-pub fn claims(identity: &str) -> Claims {
+pub(crate) fn claims(identity: &str) -> Claims {
     let video = VideoGrant {
         room: Some("r".to_owned()),
         room_join: Some(true),
@@ -65,7 +65,7 @@ pub fn claims(identity: &str) -> Claims {
     }
 }
 
-pub fn guest_token() -> String {
+pub(crate) fn guest_token() -> String {
     let plenum = Some(PlenumClaim { guest: true });
     sign(Claims {
         sub: None,
@@ -75,7 +75,7 @@ pub fn guest_token() -> String {
 }
 
 /// A token for the room API.
-pub fn admin_token() -> String {
+pub(crate) fn admin_token() -> String {
     let yes = Some(true);
     let video = VideoGrant {
         room_admin: yes,
@@ -91,7 +91,7 @@ pub fn admin_token() -> String {
 }
 
 /// Tokens that have to be refused, each with its code.
-pub fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
+pub(crate) fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let good = json!({ "iss": "app", "sub": "ann", "exp": now_s() + 600,
         "video": { "room": "r", "roomJoin": true } });
@@ -128,25 +128,25 @@ pub fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(':'));
         let mut named = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name));
         named.next().map(|(_, value)| value.trim())
     }
 
     /// The code of a problem, which has to be in proper form.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),
@@ -160,7 +160,12 @@ impl Reply {
 }
 
 /// Sends one request; `headers` in lines.
-pub async fn ask(server: &Server, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+pub(crate) async fn ask(
+    server: &Server,
+    line: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
     let mut request = format!(
         "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
         server.addr()
@@ -172,7 +177,7 @@ pub async fn ask(server: &Server, line: &str, headers: &[(&str, &str)], body: &s
     raw(server, request.as_bytes()).await
 }
 
-pub async fn raw(server: &Server, request: &[u8]) -> Reply {
+pub(crate) async fn raw(server: &Server, request: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut bytes = Vec::new();
@@ -195,6 +200,6 @@ pub async fn raw(server: &Server, request: &[u8]) -> Reply {
     }
 }
 
-pub fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }

@@ -382,3 +382,40 @@ async fn going_down_says_goodbye() {
         (&json!("server_shutdown"), 4050)
     );
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_off_and_can_come_back() {
+    let mut config = config();
+    config.limits.messages_burst = 10_000;
+    let server = Server::start(&config).await.unwrap();
+    let (mut slow, welcome) = Client::join(&server, "slow").await;
+    let (mut chatty, _) = Client::join(&server, "chatty").await;
+    slow.hear().await;
+    let text = "x".repeat(16 << 10);
+    for id in 0..1_000 {
+        chatty
+            .say(&json!({ "t": "send", "id": id, "to": ["slow"], "data": text }))
+            .await;
+        assert_eq!(chatty.hear().await["t"], "ok");
+    }
+    // It reads at last: what was in the pipe, then the end of this socket.
+    let end = loop {
+        match slow.frame().await {
+            Some(Message::Text(_)) => {}
+            end => break end,
+        }
+    };
+    if let Some(Message::Close(Some(frame))) = end {
+        assert_eq!(u16::from(frame.code), 4030);
+    }
+    let resume = json!({ "session": welcome["session"], "key": welcome["resumeKey"], "n": 1 });
+    let mut back = Client::new(&server).await;
+    let hello = json!({ "t": "hello", "v": [1], "token": token("slow"), "resume": resume });
+    back.say(&hello).await;
+    let again = back.hear().await;
+    assert_eq!(
+        (&again["resumed"], &again["resync"]),
+        (&json!(true), &json!(true))
+    );
+    chatty.is_well().await;
+}

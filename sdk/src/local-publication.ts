@@ -1,0 +1,185 @@
+/** A track of the local participant as it is sent and announced. */
+import { encodingsFor } from './encodings'
+import type { LayerChoice } from './encodings'
+import { PlenumError } from './errors'
+import type { Codec, Kind, PublishEntry, Source } from './protocol'
+import { StatsReader } from './stats'
+import type { TrackStats } from './stats'
+
+/** How a track is published. */
+export interface PublishOptions extends LayerChoice {
+  source?: Source
+  name?: string
+  /** Sent in this codec where the room takes it; otherwise the room's own choice. */
+  codec?: Exclude<Codec, 'opus'>
+  muted?: boolean
+}
+
+/** One published (or soon to be published) local track. */
+export class LocalPublication {
+  readonly kind: Kind
+  readonly source: Source
+  readonly name: string
+  readonly #options: PublishOptions
+  readonly #stats = new StatsReader()
+  #id: string | undefined
+  #track: MediaStreamTrack | null
+  #muted: boolean
+  #announcedMuted = false
+  #transceiver: RTCRtpTransceiver | undefined
+  #settle: { resolve(): void; reject(error: PlenumError): void } | undefined
+  /** Resolves once the server announced the track; rejects when it refused. */
+  readonly published: Promise<void>
+
+  constructor(track: MediaStreamTrack, options: PublishOptions = {}) {
+    this.#track = track
+    this.kind = track.kind === 'audio' ? 'audio' : 'video'
+    this.source = options.source ?? (this.kind === 'audio' ? 'microphone' : 'camera')
+    this.name = options.name ?? ''
+    this.#muted = options.muted ?? false
+    this.#options = options
+    this.published = new Promise((resolve, reject) => (this.#settle = { resolve, reject }))
+    this.published.catch(() => {}) // whoever publishes awaits it; nobody else has to
+  }
+
+  /** The server's id; `undefined` until it is announced. */
+  get id(): string | undefined {
+    return this.#id
+  }
+
+  /** The captured track; `null` while a camera is off. */
+  get track(): MediaStreamTrack | null {
+    return this.#track
+  }
+
+  get muted(): boolean {
+    return this.#muted
+  }
+
+  /** Its section in the offer. */
+  get mid(): string | undefined {
+    return this.#transceiver?.mid ?? undefined
+  }
+
+  /** Figures since the last call. */
+  async getStats(): Promise<TrackStats | undefined> {
+    const report = await this.#transceiver?.sender.getStats()
+    return report && this.#stats.read(report)
+  }
+
+  /** Shows the picture in an element (a new one by default), without sound. */
+  attach(element: HTMLVideoElement = document.createElement('video')): HTMLVideoElement {
+    element.muted = true
+    element.autoplay = true
+    element.playsInline = true
+    element.srcObject = this.#track ? new MediaStream([this.#track]) : null
+    return element
+  }
+
+  /** What decides whether a free section can carry this publication. @internal */
+  get sectionKey(): string {
+    return `${this.source}/${this.#encodings().length}/${this.#options.codec ?? ''}`
+  }
+
+  /** Takes a section of a connection: a free one of the same shape, or a new one. @internal */
+  bind(pc: RTCPeerConnection, free: RTCRtpTransceiver | undefined): RTCRtpTransceiver {
+    this.#id = undefined
+    const transceiver = free ?? pc.addTransceiver(this.#track ?? this.kind, this.#init())
+    if (free) {
+      free.direction = 'sendonly'
+      void free.sender.replaceTrack(this.#track)
+    } else if (this.kind === 'video') {
+      this.#prepare(transceiver)
+    }
+    this.#transceiver = transceiver
+    if (this.#muted) void this.mute()
+    return transceiver
+  }
+
+  /** Gives its section back. @internal */
+  unbind(): RTCRtpTransceiver | undefined {
+    const transceiver = this.#transceiver
+    this.#transceiver = undefined
+    this.#id = undefined
+    if (!transceiver || transceiver.currentDirection === 'stopped') return undefined
+    transceiver.direction = 'inactive'
+    void transceiver.sender.replaceTrack(null).catch(() => {})
+    return transceiver
+  }
+
+  /** Its entry in an offer; `undefined`: it is published already. @internal */
+  announce(): PublishEntry | undefined {
+    if (this.#id !== undefined || this.mid === undefined) return undefined
+    this.#announcedMuted = this.#muted
+    const { width = 0, height = 0 } = this.#track?.getSettings() ?? {}
+    const { source, name, mid } = this
+    return { mid, source, name, muted: this.#muted, ...(this.kind === 'video' ? { width, height } : {}) }
+  }
+
+  /** The server announced it. True: its mute state changed since the offer. @internal */
+  accepted(id: string): boolean {
+    this.#id = id
+    this.#settle?.resolve()
+    return this.#announcedMuted !== this.#muted
+  }
+
+  /** The server refused it. @internal */
+  refused(error: PlenumError): void {
+    this.#settle?.reject(error)
+  }
+
+  /** Stops sending. A camera is let go, so that its light goes out. @internal */
+  async mute(): Promise<void> {
+    this.#muted = true
+    if (this.kind === 'audio') {
+      if (this.#track) this.#track.enabled = false
+      return
+    }
+    if (this.source === 'camera') {
+      this.#track?.stop()
+      this.#track = null
+    }
+    await this.#transceiver?.sender.replaceTrack(null)
+  }
+
+  /** Sends again, a camera with a freshly opened track. @internal */
+  async unmute(track: MediaStreamTrack | null = this.#track): Promise<void> {
+    this.#muted = false
+    if (track) await this.replace(track)
+  }
+
+  /** Sends another captured track instead, without a new offer. @internal */
+  async replace(track: MediaStreamTrack): Promise<void> {
+    if (this.#track !== track) this.#track?.stop()
+    this.#track = track
+    if (this.kind === 'audio') track.enabled = !this.#muted
+    if (!this.#muted || this.kind === 'audio') await this.#transceiver?.sender.replaceTrack(track)
+  }
+
+  #encodings(): RTCRtpEncodingParameters[] {
+    if (this.kind === 'audio') return [{}]
+    return encodingsFor(this.source, this.#longSide(), this.#options)
+  }
+
+  /** A phone held upright captures 720x1280: it is as large as 1280x720. */
+  #longSide(): number {
+    const { width = 1280, height = 720 } = this.#track?.getSettings() ?? {}
+    return Math.max(width, height)
+  }
+
+  #init(): RTCRtpTransceiverInit {
+    return { direction: 'sendonly', ...(this.kind === 'video' ? { sendEncodings: this.#encodings() } : {}) }
+  }
+
+  #prepare(transceiver: RTCRtpTransceiver): void {
+    if (this.#track && this.source === 'screen_share' && !this.#track.contentHint) {
+      this.#track.contentHint = 'detail'
+    }
+    const { codec } = this.#options
+    if (!codec || !('setCodecPreferences' in transceiver)) return
+    const all = RTCRtpReceiver.getCapabilities('video')?.codecs ?? []
+    const wanted = all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${codec}`)
+    const others = all.filter((one) => !wanted.includes(one))
+    if (wanted.length > 0) transceiver.setCodecPreferences([...wanted, ...others])
+  }
+}

@@ -1,0 +1,87 @@
+//! What the room API asks.
+
+use std::time::Instant;
+
+use sfu::TrackId;
+
+use super::Rooms;
+use crate::auth::RoomClaim;
+use crate::message::{ErrorReply, Participant};
+use crate::room::RoomState;
+
+impl Rooms {
+    /// Every room, by name.
+    pub fn list(&self) -> Vec<RoomState> {
+        let cells: Vec<_> = self.directory().by_name.values().cloned().collect();
+        let mut rooms: Vec<_> = cells.iter().map(|cell| cell.lock().room.state()).collect();
+        rooms.sort_by(|one, other| one.name.cmp(&other.name));
+        rooms
+    }
+
+    /// One room.
+    pub fn get(&self, name: &str) -> Option<RoomState> {
+        Some(self.cell(name)?.lock().room.state())
+    }
+
+    /// Opens a room, or gives it other settings; true when it was opened.
+    ///
+    /// # Errors
+    /// `limit_exceeded`, `server_shutdown`.
+    pub fn put(
+        &self,
+        now: Instant,
+        name: &str,
+        claim: &RoomClaim,
+    ) -> Result<(RoomState, bool), ErrorReply> {
+        let (cell, opened) = self.open(now, name, claim)?;
+        let mut occupied = cell.lock();
+        if !opened {
+            occupied.room.set_settings(self.settings(claim));
+            self.carry_out(&mut occupied);
+        }
+        Ok((occupied.room.state(), opened))
+    }
+
+    /// Ends a room and everyone's stay in it; false when there is none.
+    pub fn delete(&self, now: Instant, name: &str) -> bool {
+        let Some(cell) = self.cell(name) else {
+            return false;
+        };
+        let mut occupied = cell.lock();
+        self.end(now, &mut occupied);
+        self.carry_out(&mut occupied);
+        true
+    }
+
+    /// Everyone in a room; `None` when there is no such room.
+    pub fn participants(&self, name: &str) -> Option<Vec<Participant>> {
+        Some(self.cell(name)?.lock().room.participants())
+    }
+
+    /// One participant.
+    pub fn participant(&self, name: &str, identity: &str) -> Option<Participant> {
+        self.cell(name)?.lock().room.participant(identity)
+    }
+
+    /// Removes a participant; false when there is none.
+    pub fn remove(&self, now: Instant, name: &str, identity: &str) -> bool {
+        let Some(cell) = self.cell(name) else {
+            return false;
+        };
+        let mut occupied = cell.lock();
+        let removed = occupied.room.remove(now, identity);
+        self.carry_out(&mut occupied);
+        removed
+    }
+
+    /// Mutes or unmutes a track; false when there is none.
+    pub fn mute(&self, name: &str, identity: &str, track: TrackId, muted: bool) -> bool {
+        let Some(cell) = self.cell(name) else {
+            return false;
+        };
+        let mut occupied = cell.lock();
+        let found = occupied.room.mute(identity, track, muted);
+        self.carry_out(&mut occupied);
+        found
+    }
+}

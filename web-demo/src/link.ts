@@ -1,0 +1,75 @@
+/** The join link: what it says, and how the token leaves the address bar. */
+
+/** What a join link names. */
+export interface Invitation {
+  room: string
+  token: string
+}
+
+/** Reads room and token of an address. */
+export function readInvitation(search: string): Invitation {
+  const query = new URLSearchParams(search)
+  return { room: query.get('room') ?? '', token: query.get('token') ?? '' }
+}
+
+/** The same address without its token. */
+export function withoutToken(href: string): string {
+  const url = new URL(href)
+  url.searchParams.delete('token')
+  return url.pathname + url.search + url.hash
+}
+
+/** A link for others. Only a guest token is meant for more than one person. */
+export function linkForOthers(origin: string, { room, token }: Invitation): string {
+  const url = new URL('/', origin)
+  url.searchParams.set('room', room)
+  if (isGuestToken(token)) url.searchParams.set('token', token)
+  return url.href
+}
+
+/** Whether each join with this token gets an identity of its own. The server decides; this only reads. */
+export function isGuestToken(token: string): boolean {
+  return claimsOf(token)?.plenum?.guest === true
+}
+
+/** The name the token brings along. */
+export function nameInToken(token: string): string {
+  const claims = claimsOf(token)
+  return claims?.name ?? claims?.sub ?? ''
+}
+
+/** The room the token is for. */
+export function roomInToken(token: string): string {
+  return claimsOf(token)?.video?.room ?? ''
+}
+
+interface Claims {
+  sub?: string
+  name?: string
+  video?: { room?: string }
+  plenum?: { guest?: boolean }
+}
+
+function claimsOf(token: string): Claims | undefined {
+  try {
+    const part = token.split('.')[1] ?? ''
+    const bytes = Uint8Array.from(atob(part.replace(/-/g, '+').replace(/_/g, '/')), (char) => char.charCodeAt(0))
+    const claims: unknown = JSON.parse(new TextDecoder().decode(bytes))
+    return typeof claims === 'object' && claims !== null ? claims : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Takes the invitation out of the address bar at once, so that the token is in no screenshot,
+ * bookmark or history, and keeps it for a reload of this tab only.
+ */
+export function takeInvitation(): Invitation {
+  const { room, token } = readInvitation(location.search)
+  const key = `plenum.token.${location.pathname}?${room}`
+  if (!token) return { room, token: (room && sessionStorage.getItem(key)) || '' }
+  sessionStorage.setItem(key, token)
+  history.replaceState(history.state, '', withoutToken(location.href))
+  return { room: room || roomInToken(token), token }
+}
