@@ -255,6 +255,9 @@ fn many_sections() -> String {
     format!("{head}{}", "m=audio 9 RTP/AVP 0\r\n".repeat(10_000))
 }
 
+/// What is wrong with an offer, how it comes to be, the code it must get.
+type BadOffer = (&'static str, fn(String) -> String, &'static str);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_offers_are_refused() -> Result<()> {
     let stage = Stage::open().await?;
@@ -271,7 +274,7 @@ async fn bad_offers_are_refused() -> Result<()> {
             .filter(|line| !line.starts_with("a=fingerprint"));
         kept.map(|line| format!("{line}\r\n")).collect()
     };
-    let cases: [(&str, fn(String) -> String, &str); 4] = [
+    let cases: [BadOffer; 4] = [
         ("duplicate mids", twice, "bad_sdp"),
         ("unknown codecs", unknown, "codec_unsupported"),
         ("no fingerprint", keyless, "bad_sdp"),
