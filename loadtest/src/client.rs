@@ -116,6 +116,10 @@ impl Participant {
         let welcome = welcomed(&mut socket).await?;
         let room = Arc::new(Observed::new(Room::default()));
         let answer = welcome["answer"].clone();
+        if answer.is_null() {
+            // The session stands, its offer was refused.
+            return Err(refused_offer(&mut socket).await?.into());
+        }
         room.update(|room| room.apply(&welcome));
         let sdp = altered(&answer, &options)?;
         peer.accept(&sdp).await?;
@@ -366,6 +370,16 @@ async fn welcomed(socket: &mut Socket) -> Result<Value> {
         Frame::Message(welcome) if welcome["t"] == "welcome" => Ok(welcome),
         Frame::Message(answer) if answer["t"] == "err" => Err(refused(&answer).into()),
         other => bail!("instead of a welcome: {other:?}"),
+    }
+}
+
+async fn refused_offer(socket: &mut Socket) -> Result<Refused> {
+    loop {
+        match socket.next_within(PATIENCE).await? {
+            Frame::Message(answer) if answer["t"] == "err" => return Ok(refused(&answer)),
+            Frame::Message(_) => {}
+            Frame::Closed(code) => bail!("closed with {code:?} instead of an answer"),
+        }
     }
 }
 

@@ -179,13 +179,15 @@ impl Path {
             if self.mischief.cut.load(Ordering::Relaxed) {
                 continue;
             }
-            let _ = self.to.send_to(datagram, target).await;
             // SRTP and SRTCP by the first byte (RFC 7983).
-            if disturb
-                && datagram
-                    .first()
-                    .is_some_and(|first| (128..192).contains(first))
-            {
+            let media = datagram
+                .first()
+                .is_some_and(|first| (128..192).contains(first));
+            let stolen = disturb && media && self.mischief.steal.load(Ordering::Relaxed);
+            if !stolen {
+                let _ = self.to.send_to(datagram, target).await;
+            }
+            if disturb && media {
                 self.disturb(datagram, target).await;
             }
         }

@@ -60,8 +60,10 @@ impl Whip {
 
     /// Ends by DELETE.
     pub async fn close(self) -> Result<Reply> {
+        // First the DELETE: the end of the media would end the session by itself.
+        let reply = self.resource.delete().await?;
         self.peer.close().await?;
-        self.resource.delete().await
+        Ok(reply)
     }
 }
 
@@ -87,8 +89,10 @@ impl Whep {
 
     /// Ends by DELETE.
     pub async fn close(self) -> Result<Reply> {
+        // First the DELETE: the end of the media would end the session by itself.
+        let reply = self.resource.delete().await?;
         self.peer.close().await?;
-        self.resource.delete().await
+        Ok(reply)
     }
 }
 

@@ -173,7 +173,7 @@ async fn whip_restarts_ice_by_patch() -> Result<()> {
     let options = publisher("encoder", talking());
     let mut whip = Whip::publish(stage.addr, ROOM, &token, options).await?;
     let reply = whip
-        .restart_ice("newufrag", "a-new-password-of-24-bytes")
+        .restart_ice("newufrag", "anewpasswordof24ormorebytes")
         .await?;
     ensure!(reply.status == 200, "{reply:?}");
     let fragment = reply.header("content-type") == Some("application/trickle-ice-sdpfrag");

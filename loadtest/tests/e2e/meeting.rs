@@ -209,7 +209,8 @@ async fn a_screen_is_shared_mid_call_and_more_slots_are_asked_for() -> Result<()
     let needed = bob
         .until_room("more slots are asked for", |room| room.needed)
         .await?;
-    ensure!(needed.1 == 2, "{needed:?}");
+    // How many spare slots it asks for is the server's to choose.
+    ensure!(needed.1 >= 2, "{needed:?}");
     bob.peer.add_slots(0, 1).await?;
     bob.negotiate(false).await?;
     sees(&bob, &ann, Source::ScreenShare, 30).await?;

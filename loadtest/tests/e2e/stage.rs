@@ -187,6 +187,20 @@ pub(crate) async fn intact(viewer: &Participant) -> Result<()> {
         .with_context(|| format!("at {}", viewer.identity))
 }
 
+/// What came was as sent, once, in order; some of it may be missing.
+pub(crate) fn clean(viewer: &Participant) -> Result<()> {
+    viewer.peer.media.read(|media| {
+        for (mid, reception) in &media.receptions {
+            ensure!(
+                reception.is_clean(),
+                "slot {mid} of {}: {reception:?}",
+                viewer.identity
+            );
+        }
+        Ok(())
+    })
+}
+
 /// The same for a peer without a session.
 pub(crate) async fn flawless(peer: &Peer) -> Result<()> {
     let whole = |media: &Media| {
@@ -249,19 +263,6 @@ pub(crate) fn refusal<T>(result: Result<T>) -> Result<String> {
     };
     let refused = error.downcast::<loadtest::client::Refused>()?;
     Ok(refused.code)
-}
-
-/// One number out of `/metrics`, all labels added up.
-pub(crate) async fn metric(stage: &Stage, name: &str) -> Result<f64> {
-    let request = loadtest::http::Request::new("GET", "/metrics");
-    let text = request.send(stage.addr).await?.body;
-    let lines = text.lines().filter(|line| {
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
-    Ok(lines
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum())
 }
 
 /// A JSON object as the tests write it.
