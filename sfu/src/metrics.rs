@@ -163,14 +163,13 @@ macro_rules! metrics {
 
             /// Every metric with its name, in the order of declaration.
             pub fn list(&self) -> Vec<Metric> {
-                let mut list = Vec::new();
-                $(list.push(Metric {
+                let mut list = vec![$(Metric {
                     name: $name,
                     help: $help,
                     kind: MetricKind::$kind,
                     label: None,
                     value: self.$field,
-                });)*
+                },)*];
                 $(for (label, value) in $label::ALL.iter().zip(&self.$family) {
                     list.push(Metric {
                         name: $family_name,

@@ -69,6 +69,8 @@ pub(crate) struct Received {
     pub(crate) packet: PacketId,
     pub(crate) is_keyframe: bool,
     pub(crate) is_first: bool,
+    /// The order of the track's layers is another now.
+    pub(crate) is_resorted: bool,
 }
 
 impl Publisher {
@@ -286,9 +288,7 @@ fn keep(
     let is_resized = encoding.size() != size_before;
     let (meta, ..) = encoding.layer.ring.get(id)?;
     let is_keyframe = meta.descriptor.keyframe;
-    if is_resized {
-        track.sort_layers();
-    }
+    let is_resorted = is_resized && track.sort_layers();
     if let Some(level) = packet.audio_level {
         track.meter.record(level);
     }
@@ -299,6 +299,7 @@ fn keep(
         packet: id,
         is_keyframe,
         is_first,
+        is_resorted,
     })
 }
 

@@ -208,7 +208,10 @@ impl Shard {
         if received.is_keyframe {
             track.keyframes.arrived(received.encoding);
         }
-        if received.is_first {
+        if received.is_resorted {
+            self.restart_selectors(received.track);
+        }
+        if received.is_first || received.is_resorted {
             self.refresh_track(now, received.track);
         }
         let Some(track) = self.tracks.get(received.track) else {

@@ -1,1 +1,231 @@
-//! x
+//! Plenum's service: configuration, tokens, signaling, room API, WHIP and WHEP around the media core.
+//!
+//! A message's way: WebSocket text ([`http`](crate)) → [`message`] (parsed fully) → [`room`] and
+//! [`session`] (allowed? in which state?) → `sfu::Command`; and back: `sfu::Event` → [`rooms`] →
+//! [`room`] → text. `room` and `session` are pure machines; `http*` and this file hold the clocks,
+//! sockets and tasks. [`Server`] is all of it, started.
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+mod http;
+pub mod limits;
+pub mod message;
+pub mod metrics;
+pub mod room;
+pub mod rooms;
+pub mod session;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use sfu::{Events, Sfu};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::http::{App, Listener, Tls};
+use crate::metrics::Metrics;
+use crate::rooms::Rooms;
+
+pub use config::Config;
+
+/// A running server. Dropping it ends it at once; [`Server::shutdown`] says goodbye first.
+pub struct Server {
+    addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
+    sfu: Arc<Sfu>,
+    rooms: Arc<Rooms>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// A certificate made elsewhere than in files: DER of the certificate and its PKCS #8 key.
+pub struct Certificate {
+    /// The certificate.
+    pub cert: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+}
+
+/// Why the server does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address for HTTP cannot be had.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// The option.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error("http.tls_cert: {0}")]
+    Tls(String),
+    /// The media core does not start.
+    #[error("the media core does not start: {0}")]
+    Media(#[from] sfu::StartError),
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// How often what is over is looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How long open requests and sockets have to end.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Server {
+    /// Starts everything the configuration asks for. Ports 0 let the system choose.
+    ///
+    /// # Errors
+    /// What cannot be had, with the option it comes from.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let http = &config.http;
+        let tls = if http.tls_cert.is_empty() {
+            None
+        } else {
+            let tls = Tls::from_files(&http.tls_cert, &http.tls_key);
+            Some(tls.map_err(|error| StartError::Tls(error.to_string()))?)
+        };
+        Self::start_with(config, tls).await
+    }
+
+    /// As [`Server::start`], with a certificate that is in no file.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_https(config: &Config, own: Certificate) -> Result<Self, StartError> {
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.key).into();
+        let tls = Tls::from_der(vec![own.cert.into()], key);
+        let tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
+        Self::start_with(config, Some(tls)).await
+    }
+
+    async fn start_with(config: &Config, tls: Option<Tls>) -> Result<Self, StartError> {
+        let listener = listen("http.addr", &config.http.addr.to_string()).await?;
+        let admin = match config.http.admin_addr.as_str() {
+            "" => None,
+            address => Some(listen("http.admin_addr", address).await?),
+        };
+        let (sfu, events) = Sfu::start(config.media.clone())?;
+        let (sfu, metrics) = (Arc::new(sfu), Arc::new(Metrics::new()));
+        let rooms = Arc::new(Rooms::new(Arc::clone(&sfu), Arc::clone(&metrics), config));
+        dispatch(events, Arc::downgrade(&rooms))?;
+        let app = Arc::new(App::new(
+            config,
+            Arc::clone(&sfu),
+            Arc::clone(&rooms),
+            metrics,
+        ));
+
+        let (stop, stopped) = watch::channel(false);
+        let (addr, admin_addr) = (listener.address(), admin.as_ref().map(Listener::address));
+        let mut tasks = JoinSet::new();
+        if let Some(admin) = admin {
+            tasks.spawn(admin.serve(http::admin_routes(Arc::clone(&app)), None, stopped.clone()));
+        }
+        tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), tls, stopped.clone()));
+        tasks.spawn(tick(app, stopped));
+        Ok(Self {
+            addr,
+            admin_addr,
+            sfu,
+            rooms,
+            stop,
+            tasks,
+        })
+    }
+
+    /// The address HTTP is served on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address `/metrics` alone is served on.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// The media core.
+    pub fn sfu(&self) -> &Sfu {
+        &self.sfu
+    }
+
+    /// All rooms.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Lets nobody in any more and tells everyone to go; `/readyz` fails from now on.
+    pub fn drain(&self, spread: Duration) {
+        self.rooms.drain(spread);
+    }
+
+    /// Says goodbye to everyone and ends.
+    #[expect(clippy::disallowed_methods, reason = "this file waits for the tasks")]
+    pub async fn shutdown(mut self) {
+        self.rooms.shut_down(Instant::now());
+        // The sockets' tasks take the goodbyes from their queues.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.stop.send_replace(true);
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(END_TIMEOUT, ended).await.ok();
+        self.sfu.shutdown();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        self.sfu.shutdown();
+    }
+}
+
+async fn listen(key: &'static str, address: &str) -> Result<Listener, StartError> {
+    let refused = |source| StartError::Listen {
+        key,
+        address: address.to_owned(),
+        source,
+    };
+    let parsed = address
+        .parse()
+        .map_err(|_| refused(std::io::ErrorKind::InvalidInput.into()))?;
+    Listener::bind(parsed).await.map_err(refused)
+}
+
+/// Hands the core's events to the rooms, on a thread of its own because waiting for them blocks.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this file reads the clock for the rooms"
+)]
+fn dispatch(mut events: Events, rooms: Weak<Rooms>) -> Result<(), StartError> {
+    let run = move || {
+        while let Some(event) = events.recv() {
+            let Some(rooms) = rooms.upgrade() else { return };
+            rooms.handle_event(Instant::now(), event);
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("events".to_owned())
+        .spawn(run);
+    thread.map(drop).map_err(StartError::Thread)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this file reads the clock for the rooms"
+)]
+async fn tick(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => app.handle_timeout(Instant::now()),
+            stop = stopped.changed() => if stop.is_err() || *stopped.borrow() { return },
+        }
+    }
+}

@@ -1,2 +1,16 @@
-//! x
-fn main() {}
+//! The server binary `plenum`: reads the command line and does what it says.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use signaling::cli::Cli;
+
+fn main() -> ExitCode {
+    match signaling::cli::run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plenum: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -13,6 +13,8 @@ use crate::peer::srtp::{KeyError, ReceiveContext, SendContext, SrtpError};
 use crate::sfu::{DataChannel, TransportState};
 use crate::shard::{Arena, DATAGRAM_MAX, Path};
 
+/// What `Dtls::poll` needs room for: a decrypted record, or the certificate of the other side.
+const DTLS_BUFFER_BYTES: usize = 2048;
 /// Datagrams waiting for the next flush: a DTLS flight, some RTCP, a window of SCTP.
 const OUTBOX_MAX: usize = 512;
 
@@ -241,7 +243,7 @@ impl Transport {
 
     /// Drains DTLS and SCTP: their datagrams go to the outbox, what they tell is returned.
     pub(crate) fn drain(&mut self, now: Instant, events: &mut Vec<TransportEvent>) {
-        let mut buffer = [0; DATAGRAM_MAX];
+        let mut buffer = [0; DTLS_BUFFER_BYTES];
         self.drain_data_out(now, &mut buffer);
         while let Some(dtls) = &mut self.dtls {
             match dtls.poll(&mut buffer) {
@@ -277,7 +279,7 @@ impl Transport {
                 events.push(TransportEvent::Message { channel, bytes });
             }
         }
-        self.drain_data_out(now, &mut [0; DATAGRAM_MAX]);
+        self.drain_data_out(now, &mut [0; DTLS_BUFFER_BYTES]);
     }
 
     fn drain_data_out(&mut self, now: Instant, buffer: &mut [u8]) {

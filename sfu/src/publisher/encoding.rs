@@ -6,6 +6,7 @@ use crate::ids::Rid;
 use crate::publisher::layer::{Layer, PacketId, PacketMeta, SenderReport, StoredPacket};
 use crate::publisher::nack::NackGenerator;
 use crate::publisher::reception::Reception;
+use crate::rtp::payload::dependency_descriptor::{self, Structure};
 use crate::rtp::payload::{Descriptor, describe};
 use crate::rtp::{SequenceUnwrapper, TimestampUnwrapper};
 use crate::sfu::{Codec, Kind};
@@ -20,6 +21,8 @@ pub(crate) struct Encoding {
     pub(crate) uses_nack: bool,
     sequences: SequenceUnwrapper,
     timestamps: TimestampUnwrapper,
+    /// The template structure of the last keyframe that carried a dependency descriptor.
+    structure: Option<Box<Structure>>,
 }
 
 /// A decrypted packet on its way into an encoding.
@@ -58,6 +61,7 @@ impl Encoding {
             uses_nack: false,
             sequences: SequenceUnwrapper::default(),
             timestamps: TimestampUnwrapper::default(),
+            structure: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Encoding {
             true => Descriptor::default(),
             false => describe(packet.codec, own, packet.marker)?,
         };
+        let descriptor = self.refine(descriptor, packet.dependency_descriptor);
         let meta = PacketMeta {
             sequence,
             timestamp,
@@ -95,6 +100,21 @@ impl Encoding {
             payload: packet.payload,
             dependency_descriptor,
         })
+    }
+
+    /// Adds what the dependency descriptor says to what the payload says.
+    fn refine(&mut self, mut descriptor: Descriptor, extension: &[u8]) -> Descriptor {
+        if extension.is_empty() {
+            return descriptor;
+        }
+        let stored = self.structure.as_deref();
+        if let Some(dependency) = dependency_descriptor::parse(extension, stored) {
+            dependency.apply(&mut descriptor);
+            if let Some(structure) = dependency.structure {
+                self.structure = Some(Box::new(structure));
+            }
+        }
+        descriptor
     }
 
     /// Takes in a sender report of this stream.

@@ -104,7 +104,9 @@ impl Track {
 
     /// Sorts the layers by what their keyframes say about their size; the offer's order is kept as
     /// long as a size is unknown (rids are listed lowest first by our SDK and by convention).
-    pub(crate) fn sort_layers(&mut self) {
+    ///
+    /// True: the order is another than before.
+    pub(crate) fn sort_layers(&mut self) -> bool {
         let area = |index: &u8| {
             let size = self
                 .encodings
@@ -115,8 +117,12 @@ impl Track {
         if self.ranks.iter().all(|rank| area(rank).is_some()) {
             let mut ranks = self.ranks.clone();
             ranks.sort_by_key(area);
-            self.ranks = ranks;
+            if self.ranks != ranks {
+                self.ranks = ranks;
+                return true;
+            }
         }
+        false
     }
 
     /// The layers as an allocator sees them, lowest first, and how many there are.

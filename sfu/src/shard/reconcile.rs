@@ -535,6 +535,18 @@ impl Shard {
         }
     }
 
+    /// The layers of a track have other places now: every selector begins anew.
+    pub(super) fn restart_selectors(&mut self, track_key: usize) {
+        for (_, peer) in &mut self.peers {
+            let slots = peer.subscriber.slots.iter_mut();
+            let subscriptions = slots.filter_map(|slot| slot.subscription.as_mut());
+            for subscription in subscriptions.filter(|s| s.track == track_key) {
+                subscription.selector.restart();
+                subscription.renew_keyframe_need();
+            }
+        }
+    }
+
     /// Who gets a data message.
     pub(super) fn receivers(
         &self,

@@ -103,6 +103,9 @@ impl Subscription {
                 for (live, option) in live.iter_mut().zip(&options).take(count) {
                     *live = option.live;
                 }
+                // Without simulcast the layers are spatial layers inside the one stream.
+                let spatial = if count == 1 { self.view.layer } else { None };
+                self.selector.limit_spatial(spatial.unwrap_or(u8::MAX));
                 let wanted = u8::try_from(layer).unwrap_or(0);
                 self.selector
                     .target(wanted, live.get(..count).unwrap_or_default());

@@ -96,6 +96,11 @@ pub(crate) struct Doorkeeper {
     next: u64,
     /// How long a connection may take to say who it is for.
     patience: Duration,
+    /// Readable once it is to end.
+    #[expect(
+        dead_code,
+        reason = "keeps the descriptor open that the epoll set watches"
+    )]
     stop: Arc<Mailbox<()>>,
     /// When connections are taken again after the system refused to give one.
     resume_at: Option<Instant>,
@@ -298,8 +303,10 @@ impl Doorkeeper {
     }
 
     fn turn_away(&mut self, number: u64, refusal: TcpRefusal) {
-        self.strangers.remove(&number);
+        // Counted before it closes: who sees it closed finds it counted.
+        let stranger = self.strangers.remove(&number);
         self.count(|metrics, _| metrics.tcp_refused(refusal));
+        drop(stranger);
     }
 
     fn pause(&mut self, now: Instant) {

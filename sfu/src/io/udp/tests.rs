@@ -124,31 +124,50 @@ fn a_refused_run_goes_out_as_single_datagrams() {
 
 #[test]
 fn one_refusal_that_may_be_about_one_path_changes_nothing_for_others() {
-    let mut near = End::bind();
-    let far = End::bind();
-    // An address that is not ours: the kernel refuses the run, and then its datagrams.
-    near.send(
-        "192.0.2.77",
-        far.at("127.0.0.1"),
-        &[vec![1; 100], vec![2; 100]],
-    );
-    assert_eq!(
-        (near.metrics.gso_fallbacks, near.metrics.send_errors),
-        (1, 2)
-    );
-    assert_eq!(
-        near.sockets.sockets[0].segmentation,
-        Segmentation::On { refused: 1 }
-    );
-    near.send(
-        "127.0.0.1",
-        far.at("127.0.0.1"),
-        &[vec![1; 100], vec![2; 100]],
-    );
-    assert_eq!(
-        near.sockets.sockets[0].segmentation,
-        Segmentation::On { refused: 0 }
-    );
+    let (mut near, far) = (End::bind(), End::bind());
+    let to = far.at("127.0.0.1");
+    let path = Path {
+        local: near.at("127.0.0.1"),
+        remote: to,
+        protocol: Protocol::Udp,
+    };
+    let run = Message {
+        bytes: &[1; 200],
+        path,
+        segment_bytes: Some(100),
+    };
+    let refusal = io::Error::from_raw_os_error(libc::EINVAL);
+    let socket = &mut near.sockets.sockets[0];
+    socket.transmit_single(&run, &refusal, &mut near.metrics);
+    assert_eq!(socket.segmentation, Segmentation::On { refused: 1 });
+    socket.transmit(&[run], &mut near.metrics);
+    assert_eq!(socket.segmentation, Segmentation::On { refused: 0 });
+    for _ in 0..REFUSALS_MAX {
+        socket.transmit_single(&run, &refusal, &mut near.metrics);
+    }
+    assert_eq!(socket.segmentation, Segmentation::Off);
+}
+
+#[test]
+fn a_path_the_kernel_refuses_does_not_hold_up_the_others() {
+    let (mut near, mut far) = (End::bind(), End::bind());
+    let to = far.at("127.0.0.1");
+    let mut arena = Arena::new();
+    for local in ["192.0.2.77", "127.0.0.1", "192.0.2.77", "127.0.0.1"] {
+        let path = Path {
+            local: near.at(local),
+            remote: to,
+            protocol: Protocol::Udp,
+        };
+        for _ in 0..2 {
+            arena.reserve().unwrap()[..100].fill(9);
+            arena.commit(path, 100);
+        }
+    }
+    near.sockets.send(&arena, &mut near.metrics);
+    assert_eq!(far.receive(4).len(), 4);
+    assert!(near.metrics.send_errors >= 2, "{:?}", near.metrics);
+    assert_eq!(near.metrics.sent_datagrams, 4);
 }
 
 #[test]

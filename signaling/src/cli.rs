@@ -1,0 +1,148 @@
+//! The command line: serve, tokens, rooms and participants, configuration.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the clock and the network"
+)]
+#![expect(
+    clippy::print_stdout,
+    reason = "the command line answers on standard output"
+)]
+
+mod client;
+mod remote;
+mod serve;
+mod token;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Plenum hosts WebRTC video rooms.
+#[derive(Debug, Parser)]
+#[command(name = "plenum", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (also without any command).
+    Serve(Serve),
+    /// Make and check tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// List, show and end the rooms of the running server.
+    #[command(subcommand)]
+    Rooms(remote::RoomsCommand),
+    /// List, remove and mute participants of the running server.
+    #[command(subcommand)]
+    Participants(remote::ParticipantsCommand),
+    /// Check or print the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// How to run the server.
+#[derive(Args, Debug)]
+struct Serve {
+    #[command(flatten)]
+    source: ConfigSource,
+    /// Try it out: needs no configuration, makes up a key, prints a join link.
+    #[arg(long)]
+    dev: bool,
+    /// With --dev: HTTPS on this machine's address in the local network, and a QR code to join with.
+    #[arg(long, requires = "dev")]
+    lan: bool,
+    /// What to log: error, warn, info, debug, or a filter.
+    #[arg(long)]
+    log: Option<String>,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+struct ConfigSource {
+    /// Configuration file (TOML); environment variables PLENUM_<SECTION>__<KEY> win over it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say whether the configuration is usable, and if not, which option is wrong.
+    Check(ConfigSource),
+    /// Print the configuration in force as TOML, without secrets.
+    Print(ConfigSource),
+}
+
+impl ConfigSource {
+    fn load(&self) -> Result<Config> {
+        let file: Option<&Path> = self.config.as_deref();
+        Ok(Config::load(
+            file,
+            std::env::vars_os().filter_map(utf8_variable),
+        )?)
+    }
+}
+
+/// Variables that are not UTF-8 are none of ours.
+fn utf8_variable(
+    (name, value): (std::ffi::OsString, std::ffi::OsString),
+) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, for people.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(options) => serve::run(&options),
+        Command::Token(command) => token::run(&command),
+        Command::Rooms(command) => remote::rooms(command),
+        Command::Participants(command) => remote::participants(command),
+        Command::Config(ConfigCommand::Check(source)) => {
+            source.load()?;
+            println!("the configuration is fine");
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Print(source)) => {
+            print!("{}", source.load()?.to_toml());
+            Ok(())
+        }
+    }
+}
+
+/// The key to sign with: the named one, or the only one.
+fn choose_key<'a>(config: &'a Config, named: Option<&'a str>) -> Result<&'a str> {
+    let keys = &config.auth.keys;
+    if let Some(id) = named {
+        let (id, _) = keys
+            .get_key_value(id)
+            .context("there is no key of this id in [auth.keys]")?;
+        return Ok(id);
+    }
+    match keys.keys().next() {
+        None => bail!("{NO_KEYS}"),
+        Some(id) if keys.len() == 1 => Ok(id),
+        Some(_) => bail!("there are several keys in [auth.keys]: choose one with --key"),
+    }
+}
+
+const NO_KEYS: &str = "there is no API key. Put one into the configuration:\n\n    \
+    [auth.keys]\n    app = \"<the output of: openssl rand -hex 32>\"\n\n\
+    or set PLENUM_AUTH__KEYS__app, or try things out with: plenum serve --dev";
+
+fn unix_time() -> Result<u64> {
+    Ok(SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs())
+}

@@ -1,0 +1,502 @@
+//! The configuration of the whole server: TOML file, then environment, then flags.
+
+mod span;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use span::Span;
+
+/// Every option. `deploy/plenum.toml` lists them all with their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[http]`
+    pub http: Http,
+    /// `[media]`
+    pub media: sfu::Config,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[turn]`
+    pub turn: Turn,
+    /// `[rooms]`
+    pub rooms: Rooms,
+    /// `[broadcast]`
+    pub broadcast: Broadcast,
+    /// `[recording]`
+    pub recording: Recording,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[log]`
+    pub log: Log,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// `[http]`: where signaling, the room API and the pages are served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port to listen on; port 0 lets the system choose.
+    pub addr: SocketAddr,
+    /// Certificate chain (PEM file); with `tls_key` the server speaks HTTPS.
+    pub tls_cert: String,
+    /// Private key (PEM file).
+    pub tls_key: String,
+    /// Address and port for `/metrics` alone; empty: on `addr`, for loopback callers.
+    pub admin_addr: String,
+    /// Base of join links; empty: scheme and address of this server.
+    pub public_url: String,
+    /// Origins besides the server's own whose pages may open `/v1/signal`; `*` means any.
+    pub allowed_origins: Vec<String>,
+}
+
+/// `[auth]`: who may mint tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// API key id to secret of 32 bytes or more.
+    pub keys: BTreeMap<String, Secret>,
+}
+
+/// A secret that cannot be printed by accident.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// `[turn]`: the embedded TURN server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Turn {
+    /// UDP and TCP port.
+    pub port: u16,
+    /// Whom allocations may reach.
+    pub mode: TurnMode,
+    /// Secret of time-limited credentials made elsewhere; empty: only our own.
+    pub shared_secret: Secret,
+    /// Ports of relayed addresses in mode `relay`.
+    pub relay_ports: String,
+    /// Peers allowed in mode `relay` although their address is private, as networks (`10.0.0.0/8`).
+    pub allow_peers: Vec<String>,
+}
+
+/// Whom TURN allocations may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnMode {
+    /// This server's media ports only.
+    Sfu,
+    /// Any public address.
+    Relay,
+}
+
+/// `[rooms]`: how rooms come and go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rooms {
+    /// A join with a valid token opens the room.
+    pub auto_create: bool,
+    /// A room nobody has joined yet ends after this time.
+    pub empty_timeout: Span,
+    /// A room ends this long after the last participant left.
+    pub departure_timeout: Span,
+    /// Participants of one room, 1 to 100000.
+    pub participants_max: u32,
+    /// Rooms of this server.
+    pub rooms_max: u32,
+    /// Video codecs in the order rooms prefer (`vp8`, `h264`, `vp9`, `av1`); empty: the browser's.
+    pub codecs: Vec<crate::message::Codec>,
+    /// A participant whose WebSocket was lost stays this long, 5s to 2m.
+    pub resume_timeout: Span,
+}
+
+/// `[broadcast]`: live broadcasts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Broadcast {
+    /// Address and port of the RTMP listener.
+    pub rtmp_addr: SocketAddr,
+    /// Who may fetch `/live/…`.
+    pub playback: Playback,
+}
+
+/// Who may fetch `/live/…`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Playback {
+    /// Anyone, once a broadcast was started.
+    Public,
+    /// Whoever has a token.
+    Token,
+}
+
+/// `[recording]`: nothing to set yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recording {}
+
+/// `[webhooks]`: nothing to set yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {}
+
+/// `[cluster]`: nothing to set yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {}
+
+/// `[log]`: what is written to standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or a filter such as `info,signaling=debug`.
+    pub level: String,
+}
+
+/// `[limits]`: what callers may do in which time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Signaling messages of one session a second; more end the session.
+    pub messages_per_second: u32,
+    /// Signaling messages of one session at once.
+    pub messages_burst: u32,
+    /// Offers of one session a second; more are refused.
+    pub offers_per_second: u32,
+    /// Offers of one session at once.
+    pub offers_burst: u32,
+    /// Data channel messages of one session a second; more are dropped.
+    pub data_per_second: u32,
+    /// Data channel messages of one session at once.
+    pub data_burst: u32,
+    /// Joins with a valid token a second, by API key.
+    pub joins_per_second: u32,
+    /// Joins with a valid token at once, by API key.
+    pub joins_burst: u32,
+    /// Failed or token-less attempts a second, by IP address.
+    pub failures_per_second: u32,
+    /// Failed or token-less attempts at once, by IP address.
+    pub failures_burst: u32,
+    /// WebSockets that have not said hello, by IP address.
+    pub pending_sockets: u32,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls_cert: String::new(),
+            tls_key: String::new(),
+            admin_addr: String::new(),
+            public_url: String::new(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            port: 3478,
+            mode: TurnMode::Sfu,
+            shared_secret: Secret(String::new()),
+            relay_ports: "49160-49999".to_owned(),
+            allow_peers: Vec::new(),
+        }
+    }
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Self {
+            auto_create: true,
+            empty_timeout: Span::from_secs(300),
+            departure_timeout: Span::from_secs(20),
+            participants_max: 5_000,
+            rooms_max: 10_000,
+            codecs: Vec::new(),
+            resume_timeout: Span::from_secs(30),
+        }
+    }
+}
+
+impl Default for Broadcast {
+    fn default() -> Self {
+        Self {
+            rtmp_addr: SocketAddr::from(([127, 0, 0, 1], 1935)),
+            playback: Playback::Public,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages_per_second: 50,
+            messages_burst: 200,
+            offers_per_second: 5,
+            offers_burst: 10,
+            data_per_second: 200,
+            data_burst: 400,
+            joins_per_second: 200,
+            joins_burst: 1_000,
+            failures_per_second: 10,
+            failures_burst: 50,
+            pending_sockets: 64,
+        }
+    }
+}
+
+/// Secrets are at least this long.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// What is wrong with a configuration.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{path} is no TOML: {reason}")]
+    Syntax {
+        /// The file.
+        path: String,
+        /// Where and why.
+        reason: String,
+    },
+    /// There is no such option.
+    #[error("{key} (in {origin}): there is no such option")]
+    UnknownKey {
+        /// The option's path.
+        key: String,
+        /// File or environment variable.
+        origin: String,
+    },
+    /// An option has a value it cannot have.
+    #[error("{key} (in {origin}): {reason}")]
+    BadValue {
+        /// The option's path.
+        key: String,
+        /// File or environment variable.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A rule that involves the value or several of them.
+    #[error("{key}: {reason}")]
+    Rule {
+        /// The option's path.
+        key: String,
+        /// The rule.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads the file, if any, then the environment (`PLENUM_<SECTION>__<KEY>`).
+    ///
+    /// # Errors
+    /// The first option that is unknown or has a value it cannot have, with its path.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut tree = tree::Tree::with_defaults();
+        if let Some(path) = file {
+            let origin = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                path: origin.clone(),
+                source,
+            })?;
+            tree.overlay_file(&text, &origin)?;
+        }
+        for (name, value) in environment {
+            tree.overlay_variable(&name, &value)?;
+        }
+        let config = tree.into_config()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a configuration from TOML text.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let mut tree = tree::Tree::with_defaults();
+        tree.overlay_file(text, "text")?;
+        let config = tree.into_config()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what involves more than one value's type.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (id, secret) in &self.auth.keys {
+            if !is_key_id(id) {
+                let reason = "a key id is 1 to 64 letters, digits, '_' and '-'";
+                return Err(rule(format!("auth.keys.{id:?}"), reason));
+            }
+            if secret.expose().len() < SECRET_BYTES_MIN {
+                let reason =
+                    "a secret is at least 32 bytes long; make one with: openssl rand -hex 32";
+                return Err(rule(format!("auth.keys.{id}"), reason));
+            }
+        }
+        if self.http.tls_cert.is_empty() != self.http.tls_key.is_empty() {
+            return Err(rule(
+                "http.tls_cert",
+                "set both http.tls_cert and http.tls_key, or neither",
+            ));
+        }
+        if !self.http.admin_addr.is_empty() && self.http.admin_addr.parse::<SocketAddr>().is_err() {
+            return Err(rule(
+                "http.admin_addr",
+                "not an address and port, such as 127.0.0.1:9090",
+            ));
+        }
+        if !(1..=100_000).contains(&self.rooms.participants_max) {
+            return Err(rule("rooms.participants_max", "must be 1 to 100000"));
+        }
+        if !(Span::from_secs(5)..=Span::from_secs(120)).contains(&self.rooms.resume_timeout) {
+            return Err(rule("rooms.resume_timeout", "must be 5s to 2m"));
+        }
+        self.check_media()?;
+        self.check_limits()
+    }
+
+    fn check_media(&self) -> Result<(), ConfigError> {
+        let media = &self.media;
+        if !(1..=64).contains(&media.audio_slots_max) {
+            return Err(rule("media.audio_slots_max", "must be 1 to 64"));
+        }
+        if !(1..=128).contains(&media.video_slots_max) {
+            return Err(rule("media.video_slots_max", "must be 1 to 128"));
+        }
+        if !(1..=128).contains(&media.tracks_max) {
+            return Err(rule("media.tracks_max", "must be 1 to 128"));
+        }
+        if media.advertise.iter().any(IpAddr::is_unspecified) {
+            return Err(rule(
+                "media.advertise",
+                "must be addresses that clients can reach",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        let all = [
+            ("messages_per_second", limits.messages_per_second),
+            ("messages_burst", limits.messages_burst),
+            ("offers_per_second", limits.offers_per_second),
+            ("offers_burst", limits.offers_burst),
+            ("data_per_second", limits.data_per_second),
+            ("data_burst", limits.data_burst),
+            ("joins_per_second", limits.joins_per_second),
+            ("joins_burst", limits.joins_burst),
+            ("failures_per_second", limits.failures_per_second),
+            ("failures_burst", limits.failures_burst),
+            ("pending_sockets", limits.pending_sockets),
+        ];
+        match all.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(rule(format!("limits.{key}"), "must be at least 1")),
+            None => Ok(()),
+        }
+    }
+
+    /// The base of join links, without a slash at the end. `bound` is the address listened on.
+    pub fn public_url(&self, bound: SocketAddr) -> String {
+        if !self.http.public_url.is_empty() {
+            return self.http.public_url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.http.tls_cert.is_empty() {
+            "http"
+        } else {
+            "https"
+        };
+        let mut addr = bound;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(
+                self.media
+                    .advertise
+                    .first()
+                    .copied()
+                    .unwrap_or(IpAddr::from([127, 0, 0, 1])),
+            );
+        }
+        format!("{scheme}://{addr}")
+    }
+
+    /// The whole configuration as TOML, secrets left out.
+    pub fn to_toml(&self) -> String {
+        let mut shown = self.clone();
+        for secret in shown.auth.keys.values_mut() {
+            *secret = Secret::new("[secret]");
+        }
+        if !shown.turn.shared_secret.expose().is_empty() {
+            shown.turn.shared_secret = Secret::new("[secret]");
+        }
+        toml::to_string(&shown).unwrap_or_default()
+    }
+}
+
+/// True for what may name an API key: 1 to 64 letters, digits, `_` and `-`.
+pub fn is_key_id(id: &str) -> bool {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=64).contains(&id.len()) && id.bytes().all(valid)
+}
+
+fn rule(key: impl Into<String>, reason: &str) -> ConfigError {
+    ConfigError::Rule {
+        key: key.into(),
+        reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What configuration is accepted, and how faults are named.
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../../deploy/plenum.toml");
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let mut tree = tree::Tree::with_defaults();
+    tree.overlay_file(text, "plenum.toml")?;
+    for (name, value) in environment {
+        tree.overlay_variable(name, value)?;
+    }
+    let config = tree.into_config()?;
+    config.check().map(|()| config)
+}
+
+fn fault(text: &str, environment: &[(&str, &str)]) -> String {
+    load(text, environment).unwrap_err().to_string()
+}
+
+#[test]
+fn the_shipped_file_lists_every_option_with_its_default() {
+    assert_eq!(Config::from_toml(SHIPPED).unwrap(), Config::default());
+    let shipped: toml::Table = SHIPPED.parse().unwrap();
+    let defaults = toml::Table::try_from(Config::default()).unwrap();
+    fn same_keys(path: &str, shipped: &toml::Table, defaults: &toml::Table) {
+        let names = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
+        let (mut ours, mut theirs) = (names(shipped), names(defaults));
+        ours.sort();
+        theirs.sort();
+        assert_eq!(ours, theirs, "[{path}]");
+        for (key, value) in defaults {
+            if let toml::Value::Table(inner) = value {
+                same_keys(
+                    &format!("{path}.{key}"),
+                    shipped[key].as_table().unwrap(),
+                    inner,
+                );
+            }
+        }
+    }
+    same_keys("", &shipped, &defaults);
+}
+
+#[test]
+fn a_short_production_file_is_complete() {
+    let text = format!(
+        "[http]\naddr = \"0.0.0.0:80\"\n[media]\nudp_port = 9000\ntcp_port = 9000\n\
+         [auth.keys]\nprod = \"{SECRET}\"\n"
+    );
+    let config = load(&text, &[]).unwrap();
+    assert_eq!(config.http.addr.port(), 80);
+    assert_eq!(config.media.udp_port, 9000);
+    assert_eq!(config.auth.keys["prod"].expose(), SECRET);
+}
+
+#[test]
+fn unknown_keys_and_bad_values_name_their_path() {
+    for (text, expected) in [
+        ("[http]\nadress = 1", "http.adress"),
+        ("[htp]\naddr = 1", "htp"),
+        ("[auth]\nkey = 1", "auth.key"),
+        ("port = 1", "port"),
+        ("http = 5", "http"),
+        ("[http]\naddr = \"nonsense\"", "http.addr"),
+        ("[http]\naddr = 80", "http.addr"),
+        ("[media]\nudp_port = 70000", "media.udp_port"),
+        ("[media]\nadvertise = [\"example.com\"]", "media.advertise"),
+        (
+            "[rooms]\nempty_timeout = \"5 minutes\"",
+            "rooms.empty_timeout",
+        ),
+        ("[rooms]\nresume_timeout = \"1s\"", "rooms.resume_timeout"),
+        ("[rooms]\ncodecs = [\"theora\"]", "rooms.codecs"),
+        ("[limits]\nmessages_burst = 0", "limits.messages_burst"),
+        ("[auth.keys]\nshort = \"abc\"", "auth.keys.short"),
+        ("[auth.keys]\n\"a/b\" = \"x\"", "auth.keys."),
+        ("[auth.keys]\nx = 5", "auth.keys.x"),
+        ("[http]\ntls_cert = \"a.pem\"", "http.tls_cert"),
+        ("[http]\nadmin_addr = \"9090\"", "http.admin_addr"),
+        ("[http", "plenum.toml"),
+    ] {
+        let message = fault(text, &[]);
+        assert!(message.contains(expected), "{text:?} gave {message:?}");
+        assert!(
+            !message.contains("abc"),
+            "the secret is not repeated: {message:?}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let config = load(
+        "[http]\naddr = \"127.0.0.1:1\"",
+        &[
+            ("PLENUM_HTTP__ADDR", "127.0.0.1:2"),
+            ("PLENUM_MEDIA__SHARDS", "3"),
+            ("PLENUM_MEDIA__ADVERTISE", "192.0.2.1, 2001:db8::1"),
+            ("PLENUM_ROOMS__AUTO_CREATE", "false"),
+            ("PLENUM_AUTH__KEYS__Prod", SECRET),
+            ("PLENUM_OTHER", "ignored"),
+            ("HOME", "/"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.http.addr.port(), 2);
+    assert_eq!(config.media.shards, 3);
+    assert_eq!(config.media.advertise.len(), 2);
+    assert!(!config.rooms.auto_create);
+    assert!(config.auth.keys.contains_key("Prod"));
+}
+
+#[test]
+fn faults_in_the_environment_name_key_and_variable() {
+    for (name, value, key) in [
+        ("PLENUM_HTTP__PORT", "1", "http.port"),
+        ("PLENUM_MEDIA__SHARDS", "many", "media.shards"),
+        ("PLENUM_MEDIA__SHARDS", "1\nudp_port = 2", "media.shards"),
+        ("PLENUM_ROOMS__AUTO_CREATE", "1", "rooms.auto_create"),
+    ] {
+        let message = fault("", &[(name, value)]);
+        assert!(message.contains(key) && message.contains(name), "{message}");
+    }
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let text = format!("[turn]\nshared_secret = \"{SECRET}\"\n[auth.keys]\nk = \"{SECRET}\"\n");
+    let config = load(&text, &[]).unwrap();
+    assert!(!format!("{config:?}{}", config.to_toml()).contains(SECRET));
+}
+
+#[test]
+fn join_links_start_with_what_clients_can_reach() {
+    let mut config = Config::default();
+    let bound: SocketAddr = "0.0.0.0:8080".parse().unwrap();
+    assert_eq!(config.public_url(bound), "http://127.0.0.1:8080");
+    config.media.advertise = vec!["192.0.2.7".parse().unwrap()];
+    assert_eq!(config.public_url(bound), "http://192.0.2.7:8080");
+    config.http.public_url = "https://meet.example/".to_owned();
+    assert_eq!(config.public_url(bound), "https://meet.example");
+}

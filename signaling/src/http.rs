@@ -1,0 +1,208 @@
+//! The doors: signaling, room API, WHIP, WHEP, pages and metrics over HTTP. All I/O of this crate but
+//! the command line's is here and in `http/`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "clocks, sockets and tasks live here"
+)]
+
+mod api;
+mod gate;
+mod listen;
+mod pages;
+mod problem;
+mod signal;
+mod whip;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use sfu::Sfu;
+
+use crate::config::Config;
+use crate::message::ErrorCode;
+use crate::metrics::Metrics;
+use crate::rooms::Rooms;
+
+pub(crate) use gate::Gate;
+pub(crate) use listen::{Listener, Tls};
+use problem::problem;
+
+/// What all routes share.
+pub(crate) struct App {
+    pub(crate) sfu: Arc<Sfu>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gate: Gate,
+    allowed_origins: Vec<String>,
+    /// `/metrics` is on `http.addr`, for callers on this machine.
+    metrics_here: bool,
+    https: bool,
+    resources: whip::Resources,
+    /// WebSockets that have not said hello, by IP address.
+    pending: Mutex<HashMap<IpAddr, u32>>,
+    pending_max: u32,
+}
+
+/// The two ends of the connection a request came on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) remote: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// A request's body; an SDP has room in it.
+const BODY_BYTES_MAX: usize = 256 << 10;
+
+impl App {
+    pub(crate) fn new(
+        config: &Config,
+        sfu: Arc<Sfu>,
+        rooms: Arc<Rooms>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            gate: Gate::new(&config.auth, &config.limits, Arc::clone(&metrics)),
+            sfu,
+            rooms,
+            metrics,
+            allowed_origins: config.http.allowed_origins.clone(),
+            metrics_here: config.http.admin_addr.is_empty(),
+            https: !config.http.tls_cert.is_empty(),
+            resources: whip::Resources::default(),
+            pending: Mutex::default(),
+            pending_max: config.limits.pending_sockets,
+        }
+    }
+
+    /// Forgets what is over; call once a second or so.
+    pub(crate) fn handle_timeout(&self, now: Instant) {
+        self.rooms.handle_timeout(now);
+        self.gate.forget_idle(now);
+        self.resources.forget_gone(&self.rooms);
+    }
+}
+
+/// All routes of `http.addr`.
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    let (api, openapi) = api::routes().split_for_parts();
+    let openapi = Arc::new(openapi);
+    Router::new()
+        .route("/v1/signal", get(signal::open))
+        .route(
+            "/v1/openapi.json",
+            get(move || api::document(Arc::clone(&openapi))),
+        )
+        .merge(api)
+        .merge(whip::routes())
+        .merge(pages::routes())
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_for_this_machine))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            trace_and_protect,
+        ))
+        .with_state(app)
+}
+
+/// The routes of `http.admin_addr`.
+pub(crate) fn admin_routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .fallback(nothing_here)
+        .with_state(app)
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.rooms.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn metrics_for_this_machine(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    request: Request,
+) -> Response {
+    // Behind a proxy on this machine every caller looks local; a proxy says that it is one.
+    let local = ends.remote.ip().to_canonical().is_loopback() && !is_proxied(request.headers());
+    if !app.metrics_here || !local {
+        return nothing_here().await;
+    }
+    metrics(State(app)).await
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = app.metrics.text(&app.sfu.metrics());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn nothing_here() -> Response {
+    problem(ErrorCode::NotFound, "there is nothing here").into_response()
+}
+
+async fn wrong_method() -> Response {
+    problem(ErrorCode::BadMessage, "this resource has no such method")
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .into_response()
+}
+
+/// One line at debug for each request, never with its query or headers; and headers for browsers.
+async fn trace_and_protect(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    // Routes with the placeholders' names instead of what stands for them: no identity, no room.
+    let route = request
+        .uri()
+        .path()
+        .split('/')
+        .nth(1)
+        .unwrap_or_default()
+        .to_owned();
+    let started = Instant::now();
+    let mut response = next.run(request).await;
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    tracing::debug!(%method, ?route, status, ?took, "request");
+    let headers = response.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    if app.https {
+        let year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
+    response
+}
+
+fn is_proxied(headers: &axum::http::HeaderMap) -> bool {
+    headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED)
+}
+
+/// The local address of a request, where the client can have used it.
+fn local_address(ends: Ends, headers: &axum::http::HeaderMap) -> Option<IpAddr> {
+    (!is_proxied(headers)).then(|| ends.local.ip().to_canonical())
+}
+
+/// The wall clock in seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
+}

@@ -1,0 +1,170 @@
+//! Accepts connections, with or without TLS, and serves HTTP/1.1 on them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Ends;
+
+/// A request's head, and a TLS handshake, have this long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections at a time: file descriptors are left over for files and the media ports.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// A listening socket.
+pub(crate) struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+/// Certificate and key of this server.
+#[derive(Clone)]
+pub(crate) struct Tls(TlsAcceptor);
+
+/// Why certificate and key cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum TlsError {
+    #[error("cannot read {0}: {1}")]
+    Unreadable(String, rustls::pki_types::pem::Error),
+    #[error("certificate and key do not fit: {0}")]
+    Unfit(#[from] rustls::Error),
+}
+
+impl Tls {
+    /// Reads PEM files.
+    pub(crate) fn from_files(cert: &str, key: &str) -> Result<Self, TlsError> {
+        let unreadable = |path: &str| {
+            let path = path.to_owned();
+            move |error| TlsError::Unreadable(path.clone(), error)
+        };
+        let chain = CertificateDer::pem_file_iter(Path::new(cert)).map_err(unreadable(cert))?;
+        let chain = chain
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(unreadable(cert))?;
+        let key_der = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(unreadable(key))?;
+        Self::from_der(chain, key_der)
+    }
+
+    /// Takes a chain and its key.
+    pub(crate) fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+impl Listener {
+    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self {
+            address: socket.local_addr()?,
+            socket,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` becomes true, then lets open requests end.
+    pub(crate) async fn serve(
+        self,
+        routes: Router,
+        tls: Option<Tls>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = stopped(&mut stop) => return,
+            };
+            let Ok((stream, remote)) = accepted else {
+                // Out of file descriptors: what is open goes on, and some of it will end.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let (routes, tls, stop) = (routes.clone(), tls.clone(), stop.clone());
+            tokio::spawn(async move {
+                serve_connection(stream, remote, routes, tls, stop).await;
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Returns once the server is to end.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone already.
+    stop.wait_for(|stop| *stop).await.ok();
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    remote: SocketAddr,
+    routes: Router,
+    tls: Option<Tls>,
+    stop: watch::Receiver<bool>,
+) {
+    stream.set_nodelay(true).ok();
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let routes = routes.layer(Extension(Ends { remote, local }));
+    match tls {
+        None => serve_http(stream, routes, stop).await,
+        Some(Tls(acceptor)) => {
+            if let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                serve_http(stream, routes, stop).await;
+            }
+        }
+    }
+}
+
+async fn serve_http<S>(stream: S, routes: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(routes);
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    let connection = server
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            // Errors end this connection and concern nobody else.
+            connection.await.ok();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! A server on ports of its own, and clients that can misbehave.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use signaling::auth::{self, Claims, PlenumClaim, VideoGrant};
+use signaling::config::Secret;
+use signaling::{Config, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The secret of the only key.
+pub const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+pub fn config() -> Config {
+    let mut config = Config::default();
+    config.http.addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    (
+        config.media.udp_port,
+        config.media.tcp_port,
+        config.media.shards,
+    ) = (0, 0, 1);
+    config
+        .auth
+        .keys
+        .insert("app".to_owned(), Secret::new(SECRET));
+    config
+}
+
+pub async fn server() -> Server {
+    Server::start(&config()).await.unwrap()
+}
+
+pub fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+pub fn sign(claims: Claims) -> String {
+    auth::sign(&config().auth, "app", claims).unwrap()
+}
+
+/// A token to join the room `r`.
+pub fn token(identity: &str) -> String {
+    sign(claims(identity))
+}
+
+pub fn claims(identity: &str) -> Claims {
+    let video = VideoGrant {
+        room: Some("r".to_owned()),
+        room_join: Some(true),
+        ..VideoGrant::default()
+    };
+    Claims {
+        sub: Some(identity.to_owned()),
+        exp: now_s() + 600,
+        video,
+        ..Claims::default()
+    }
+}
+
+pub fn guest_token() -> String {
+    let plenum = Some(PlenumClaim { guest: true });
+    sign(Claims {
+        sub: None,
+        plenum,
+        ..claims("")
+    })
+}
+
+/// A token for the room API.
+pub fn admin_token() -> String {
+    let yes = Some(true);
+    let video = VideoGrant {
+        room_admin: yes,
+        room_create: yes,
+        room_list: yes,
+        ..VideoGrant::default()
+    };
+    sign(Claims {
+        exp: now_s() + 600,
+        video,
+        ..Claims::default()
+    })
+}
+
+/// Tokens that have to be refused, each with its code.
+pub fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
+    let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let good = json!({ "iss": "app", "sub": "ann", "exp": now_s() + 600,
+        "video": { "room": "r", "roomJoin": true } });
+    let signature = token("ann").rsplit_once('.').unwrap().1.to_owned();
+    let unsigned = format!("{}.{}.", part(json!({ "alg": "none" })), part(good.clone()));
+    let wrong = format!(
+        "{}.{}.{signature}",
+        part(json!({ "alg": "RS256" })),
+        part(good)
+    );
+    let foreign = {
+        let mut keys = config().auth;
+        keys.keys.insert(
+            "app".to_owned(),
+            Secret::new("another secret of 32 bytes or more"),
+        );
+        auth::sign(&keys, "app", claims("ann")).unwrap()
+    };
+    vec![
+        (
+            "expired",
+            sign(Claims {
+                exp: now_s() - 60,
+                ..claims("ann")
+            }),
+            "token_expired",
+        ),
+        ("unsigned", unsigned, "unauthorized"),
+        ("wrong algorithm", wrong, "unauthorized"),
+        ("foreign key", foreign, "unauthorized"),
+        ("no token", "nonsense".to_owned(), "unauthorized"),
+    ]
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut named = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.trim())
+    }
+
+    /// The code of a problem, which has to be in proper form.
+    pub fn code(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status);
+        assert!(!problem["detail"].as_str().unwrap().is_empty());
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Sends one request; `headers` in lines.
+pub async fn ask(server: &Server, line: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+    let mut request = format!(
+        "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
+        server.addr()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    raw(server, request.as_bytes()).await
+}
+
+pub async fn raw(server: &Server, request: &[u8]) -> Reply {
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut bytes = Vec::new();
+    // A reset after the answer is as good as an end.
+    timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes))
+        .await
+        .unwrap()
+        .ok();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Reply {
+        status,
+        head: head.to_owned(),
+        body: body.to_owned(),
+    }
+}
+
+pub fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}

@@ -1,0 +1,384 @@
+//! The native door.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use signaling::Server;
+use signaling::auth::Claims;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::client::*;
+
+/// A native client.
+struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+async fn connect(server: &Server, headers: &[(&str, &str)]) -> Result<Client, Error> {
+    let mut request = format!("ws://{}/v1/signal", server.addr())
+        .into_client_request()
+        .unwrap();
+    for (name, value) in headers {
+        let name: http_name::HeaderName = name.parse().unwrap();
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    connect_async(request)
+        .await
+        .map(|(socket, _)| Client(socket))
+}
+
+use tokio_tungstenite::tungstenite::http::header as http_name;
+
+const PROTOCOL: (&str, &str) = ("sec-websocket-protocol", "plenum.v1");
+
+impl Client {
+    async fn new(server: &Server) -> Self {
+        connect(server, &[PROTOCOL]).await.unwrap()
+    }
+
+    /// Joins the room `r`; the client and its `welcome`.
+    async fn join(server: &Server, identity: &str) -> (Self, Value) {
+        let mut client = Self::new(server).await;
+        client
+            .say(&json!({ "t": "hello", "v": [1], "token": token(identity) }))
+            .await;
+        let welcome = client.hear().await;
+        assert_eq!(welcome["t"], "welcome", "{welcome}");
+        (client, welcome)
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.text(&message.to_string()).await;
+    }
+
+    async fn text(&mut self, text: &str) {
+        // A server that has closed already is found out by what it said.
+        self.0.send(Message::text(text)).await.ok();
+    }
+
+    async fn frame(&mut self) -> Option<Message> {
+        loop {
+            let next = timeout(Duration::from_secs(20), self.0.next())
+                .await
+                .unwrap();
+            match next?.ok()? {
+                Message::Ping(_) | Message::Pong(_) => {}
+                frame => return Some(frame),
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Value {
+        match self.frame().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    /// What comes before the close, and its code.
+    async fn last_words(&mut self) -> (Vec<Value>, u16) {
+        let mut words = Vec::new();
+        loop {
+            match self.frame().await {
+                Some(Message::Text(text)) => words.push(serde_json::from_str(&text).unwrap()),
+                Some(Message::Close(Some(frame))) => return (words, frame.code.into()),
+                other => panic!("after {words:?}: {other:?}"),
+            }
+        }
+    }
+
+    /// Works as ever.
+    async fn is_well(&mut self) {
+        self.say(&json!({ "t": "ping", "ts": 7 })).await;
+        assert_eq!(self.hear().await, json!({ "t": "pong", "ts": 7.0 }));
+    }
+}
+
+#[tokio::test]
+async fn two_meet_talk_and_leave() {
+    let server = server().await;
+    let (mut ann, welcome) = Client::join(&server, "ann").await;
+    assert_eq!(welcome["v"], 1);
+    let (mut bob, _) = Client::join(&server, "bob").await;
+    assert_eq!(ann.hear().await["participant"]["identity"], "bob");
+    bob.say(&json!({ "t": "send", "id": 1, "topic": "chat", "data": "hello" }))
+        .await;
+    assert_eq!(bob.hear().await, json!({ "t": "ok", "id": 1 }));
+    let data = ann.hear().await;
+    assert_eq!(
+        (&data["from"], &data["data"]),
+        (&json!("bob"), &json!("hello"))
+    );
+    bob.say(&json!({ "t": "leave" })).await;
+    assert_eq!(bob.last_words().await, (vec![json!({ "t": "bye" })], 4000));
+    assert_eq!(ann.hear().await["reason"], "left");
+}
+
+#[tokio::test]
+async fn a_guest_link_serves_any_number() {
+    let server = server().await;
+    let mut identities = std::collections::HashSet::new();
+    for name in ["Ann", "Bob"] {
+        let mut guest = Client::new(&server).await;
+        let token = guest_token();
+        guest
+            .say(&json!({ "t": "hello", "v": [1], "token": token, "name": name }))
+            .await;
+        let welcome = guest.hear().await;
+        assert_eq!(welcome["self"]["name"], name);
+        let identity = welcome["self"]["identity"].as_str().unwrap().to_owned();
+        assert!(identity.starts_with("guest-"));
+        identities.insert(identity);
+    }
+    assert_eq!(identities.len(), 2);
+}
+
+#[tokio::test]
+async fn bad_tokens_are_refused_and_nobody_is_disturbed() {
+    let server = server().await;
+    let (mut ann, _) = Client::join(&server, "witness").await;
+    for (name, token, code) in bad_tokens() {
+        let mut client = Client::new(&server).await;
+        client
+            .say(&json!({ "t": "hello", "v": [1], "token": token }))
+            .await;
+        let (words, close) = client.last_words().await;
+        assert_eq!((&words[0]["code"], close), (&json!(code), 4001), "{name}");
+    }
+    let mut client = Client::new(&server).await;
+    client.say(&json!({ "t": "hello", "v": [1] })).await;
+    assert_eq!(client.last_words().await.1, 4001);
+    let mut client = Client::new(&server).await;
+    let no_room = sign(Claims {
+        video: Default::default(),
+        ..claims("ann")
+    });
+    client
+        .say(&json!({ "t": "hello", "v": [1], "token": no_room }))
+        .await;
+    let (words, close) = client.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("forbidden"), 4003));
+    ann.is_well().await;
+}
+
+#[tokio::test]
+async fn the_first_message_is_a_sound_hello() {
+    let server = server().await;
+    for (text, code, close) in [
+        ("{".to_owned(), "bad_message", 4006),
+        (r#"{"t":"ping","ts":1}"#.to_owned(), "bad_message", 4006),
+        (r#"{"t":"nonsense"}"#.to_owned(), "unknown_type", 4006),
+        (
+            json!({ "t": "hello", "v": [2], "token": token("a") }).to_string(),
+            "unsupported_version",
+            4006,
+        ),
+        (
+            json!({ "t": "hello", "v": "1", "token": token("a") }).to_string(),
+            "bad_message",
+            4006,
+        ),
+        (
+            json!({ "t": "hello", "v": [1], "token": token("a"), "name": "x".repeat(257) })
+                .to_string(),
+            "too_large",
+            4013,
+        ),
+    ] {
+        let mut client = Client::new(&server).await;
+        client.text(&text).await;
+        let (words, closed) = client.last_words().await;
+        assert_eq!((&words[0]["code"], closed), (&json!(code), close), "{text}");
+    }
+    let mut silent = Client::new(&server).await;
+    let (words, close) = silent.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("idle"), 4008));
+}
+
+#[tokio::test]
+async fn bad_messages_leave_the_session_standing() {
+    let server = server().await;
+    let (mut ann, _) = Client::join(&server, "ann").await;
+    for (text, code) in [
+        ("{\"t\":", "bad_message"),
+        ("\u{0}", "bad_message"),
+        (r#"{"t":"allow","id":3}"#, "unknown_type"),
+    ] {
+        ann.text(text).await;
+        assert_eq!(ann.hear().await["code"], code);
+    }
+    ann.say(&json!({ "t": "offer", "id": 1, "sdp": "nonsense" }))
+        .await;
+    let error = ann.hear().await;
+    assert_eq!(
+        (&error["code"], &error["id"]),
+        (&json!("bad_sdp"), &json!(1))
+    );
+    ann.is_well().await;
+}
+
+#[tokio::test]
+async fn oversized_and_binary_frames_end_their_own_socket_only() {
+    let server = server().await;
+    let (mut bob, _) = Client::join(&server, "bob").await;
+    let (mut ann, _) = Client::join(&server, "ann").await;
+    bob.hear().await;
+    let fits = json!({ "t": "ping", "ts": 1, "pad": "x".repeat((256 << 10) - 40) }).to_string();
+    ann.text(&fits).await;
+    assert_eq!(ann.hear().await["t"], "pong");
+    ann.text(&"x".repeat((256 << 10) + 1)).await;
+    let (words, close) = ann.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("too_large"), 4013));
+    let (mut carol, _) = Client::join(&server, "carol").await;
+    bob.hear().await;
+    carol.0.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(carol.last_words().await.1, 1003);
+    let mut flood = Client::new(&server).await;
+    flood.text(&"x".repeat(8 << 20)).await;
+    assert!(!matches!(flood.frame().await, Some(Message::Binary(_))));
+    bob.is_well().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_ends_its_session() {
+    let server = server().await;
+    let (mut ann, _) = Client::join(&server, "ann").await;
+    for _ in 0..400 {
+        ann.text(r#"{"t":"view","set":{}}"#).await;
+    }
+    let (words, close) = ann.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("rate_limited"), 4029));
+}
+
+#[tokio::test]
+async fn a_lost_socket_is_resumed() {
+    let server = server().await;
+    let (ann, welcome) = Client::join(&server, "ann").await;
+    drop(ann);
+    let (mut bob, _) = Client::join(&server, "bob").await;
+    let resume = |key: &str| {
+        let resume = json!({ "session": welcome["session"], "key": key, "n": welcome["n"] });
+        json!({ "t": "hello", "v": [1], "token": token("ann"), "resume": resume })
+    };
+    let mut back = Client::new(&server).await;
+    back.say(&resume("wrong")).await;
+    assert_eq!(back.hear().await["code"], "resume_unknown");
+    back.say(&resume(welcome["resumeKey"].as_str().unwrap()))
+        .await;
+    let again = back.hear().await;
+    assert_eq!(
+        (&again["t"], &again["resumed"]),
+        (&json!("welcome"), &json!(true))
+    );
+    assert_ne!(again["resumeKey"], welcome["resumeKey"]);
+    assert_eq!(back.hear().await["participant"]["identity"], "bob");
+    back.is_well().await;
+    // A token of somebody else does not help with a stolen key.
+    let mut thief = Client::new(&server).await;
+    let stolen = json!({ "session": again["session"], "key": again["resumeKey"], "n": 0 });
+    let hello = json!({ "t": "hello", "v": [1], "token": token("bob"), "resume": stolen });
+    thief.say(&hello).await;
+    assert_eq!(thief.hear().await["code"], "resume_unknown");
+    back.is_well().await;
+    bob.is_well().await;
+}
+
+#[tokio::test]
+async fn the_same_identity_joins_once() {
+    let server = server().await;
+    let (mut first, _) = Client::join(&server, "ann").await;
+    let (mut second, _) = Client::join(&server, "ann").await;
+    let (words, close) = first.last_words().await;
+    assert_eq!(
+        (&words[0]["code"], close),
+        (&json!("duplicate_identity"), 4009)
+    );
+    second.is_well().await;
+}
+
+#[tokio::test]
+async fn foreign_pages_and_other_protocols_do_not_get_in() {
+    let server = server().await;
+    let refusal = |outcome: Result<Client, Error>| match outcome {
+        Err(Error::Http(response)) => response.status().as_u16(),
+        _ => 0,
+    };
+    let foreign = connect(&server, &[PROTOCOL, ("origin", "https://evil.example")]).await;
+    assert_eq!(refusal(foreign), 403);
+    let own = format!("http://{}", server.addr());
+    assert!(
+        connect(&server, &[PROTOCOL, ("origin", &own)])
+            .await
+            .is_ok()
+    );
+    let other = connect(&server, &[("sec-websocket-protocol", "chat")]).await;
+    assert_eq!(refusal(other), 400);
+    assert_eq!(ask(&server, "GET /v1/signal", &[], "").await.status, 426);
+    let authorization = bearer(&token("ann"));
+    let mut client = connect(&server, &[PROTOCOL, ("authorization", &authorization)])
+        .await
+        .unwrap();
+    client.say(&json!({ "t": "hello", "v": [1] })).await;
+    assert_eq!(client.hear().await["t"], "welcome");
+}
+
+#[tokio::test]
+async fn too_many_silent_sockets_of_one_address_are_refused() {
+    let mut config = config();
+    config.limits.pending_sockets = 2;
+    let server = Server::start(&config).await.unwrap();
+    let (_one, _two) = (Client::new(&server).await, Client::new(&server).await);
+    assert!(connect(&server, &[PROTOCOL]).await.is_err());
+}
+
+#[tokio::test]
+async fn failed_attempts_are_limited_and_good_tokens_still_work() {
+    let mut config = config();
+    (
+        config.limits.failures_per_second,
+        config.limits.failures_burst,
+    ) = (1, 3);
+    let server = Server::start(&config).await.unwrap();
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        let reply = ask(
+            &server,
+            "GET /v1/rooms",
+            &[("Authorization", "Bearer x")],
+            "",
+        )
+        .await;
+        codes.push((reply.status, reply.header("retry-after").is_some()));
+    }
+    assert_eq!(codes[0], (401, false));
+    assert!(codes.contains(&(429, true)), "{codes:?}");
+    Client::join(&server, "ann").await;
+}
+
+#[tokio::test]
+async fn going_down_says_goodbye() {
+    let server = server().await;
+    let (mut ann, _) = Client::join(&server, "ann").await;
+    assert_eq!(ask(&server, "GET /readyz", &[], "").await.status, 200);
+    server.drain(Duration::from_millis(100));
+    assert_eq!(ask(&server, "GET /readyz", &[], "").await.status, 503);
+    assert_eq!(ask(&server, "GET /healthz", &[], "").await.status, 200);
+    assert_eq!(ann.hear().await["action"], "rejoin");
+    let mut late = Client::new(&server).await;
+    late.say(&json!({ "t": "hello", "v": [1], "token": token("bob") }))
+        .await;
+    let (words, close) = late.last_words().await;
+    assert_eq!(
+        (&words[0]["code"], close),
+        (&json!("server_shutdown"), 4050)
+    );
+    let (end, (words, close)) = tokio::join!(server.shutdown(), ann.last_words());
+    let () = end;
+    assert_eq!(
+        (&words[0]["code"], close),
+        (&json!("server_shutdown"), 4050)
+    );
+}
