@@ -9,10 +9,16 @@
 
 #[path = "sim/browser.rs"]
 mod browser;
+#[path = "sim/channels.rs"]
+mod channels;
 #[path = "sim/checker.rs"]
 mod checker;
 #[path = "sim/joining.rs"]
 mod joining;
+#[path = "sim/layers.rs"]
+mod layers;
+#[path = "sim/losing.rs"]
+mod losing;
 #[path = "sim/media.rs"]
 mod media;
 #[path = "sim/network.rs"]

@@ -1,6 +1,6 @@
 //! A browser: an independent client with its own SDP, STUN, DTLS (dimpl), SRTP (rtc-srtp) and RTP.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use rtc_srtp::protection_profile::ProtectionProfile;
 use sfu::shard::{Path, Protocol};
 use sfu::{Codec, ParticipantId, Wants};
 
+use crate::channels::Channels;
 use crate::media::{Encoder, Stamp};
 use crate::offer::{self, Answer, Line, Role, Session};
 use crate::receiver::Receiver;
@@ -72,6 +73,22 @@ impl Options {
         self
     }
 
+    /// A microphone that sends redundant audio (RFC 2198).
+    pub(crate) fn red_microphone(mut self) -> Self {
+        self.roles.push(Role::Audio { red: true });
+        self
+    }
+
+    pub(crate) fn data(mut self) -> Self {
+        self.roles.push(Role::Data);
+        self
+    }
+
+    pub(crate) fn wants(mut self, wants: Wants) -> Self {
+        self.wants = wants;
+        self
+    }
+
     pub(crate) fn slots(mut self, audio: usize, video: usize) -> Self {
         let slot = |is_audio| Role::Slot { is_audio };
         self.roles.extend(std::iter::repeat_n(slot(true), audio));
@@ -108,7 +125,7 @@ pub(crate) struct Browser {
     pub(crate) unreadable: usize,
     /// Keys of what the server sends, once known; for the checker.
     pub(crate) server_keys: Option<(ProtectionProfile, Vec<u8>, Vec<u8>)>,
-    pub(crate) data: Vec<Vec<u8>>,
+    pub(crate) channels: Option<Channels>,
     random: StdRng,
     ufrag: String,
     pwd: String,
@@ -162,7 +179,7 @@ impl Browser {
             receiver_reports: 0,
             unreadable: 0,
             server_keys: None,
-            data: Vec::new(),
+            channels: None,
             ufrag: letters(&mut random, 4),
             pwd: letters(&mut random, 24),
             random,
@@ -350,7 +367,8 @@ impl Browser {
             senders.chain(nacks).chain(reports).min()
         });
         let checks = self.next_check.filter(|_| !self.is_silent);
-        [checks, self.dtls_timeout, media.flatten()]
+        let data = self.channels.as_ref().and_then(Channels::poll_timeout);
+        [checks, self.dtls_timeout, media.flatten(), data]
             .into_iter()
             .flatten()
             .min()
@@ -365,6 +383,12 @@ impl Browser {
         }
         if self.dtls_timeout.is_some_and(|at| at <= now) {
             self.drive_dtls(now, None);
+        }
+        if let Some(channels) = &mut self.channels {
+            if channels.poll_timeout().is_some_and(|at| at <= now) {
+                channels.handle_timeout(now);
+            }
+            self.send_data(now);
         }
         if self.keys.is_some() {
             self.send_media(now);
@@ -451,7 +475,13 @@ impl Browser {
                     assert_eq!(self.answer.fingerprint, format!("sha-256 {text}"));
                 }
                 Output::KeyingMaterial(material, profile) => self.set_keys(now, profile, &material),
-                Output::ApplicationData(data) => self.data.push(data.to_vec()),
+                Output::Connected if self.lines.iter().any(|line| line.role == Role::Data) => {
+                    self.channels.get_or_insert_with(Channels::new);
+                }
+                Output::ApplicationData(data) => {
+                    let channels = self.channels.as_mut().expect("data was offered");
+                    channels.handle(now, data);
+                }
                 Output::Timeout(at) => {
                     self.dtls_timeout = Some(at).filter(|at| *at > now && self.keys.is_none());
                     break;
@@ -461,6 +491,22 @@ impl Browser {
             }
         }
         self.dtls = Some(dtls);
+        self.send_data(now);
+    }
+
+    /// Moves what the data channels want to send into DTLS.
+    pub(crate) fn send_data(&mut self, now: Instant) {
+        let (Some(channels), Some(dtls)) = (&mut self.channels, &mut self.dtls) else {
+            return;
+        };
+        let mut buffer = vec![0; 4096];
+        for packet in channels.poll_transmit(now) {
+            dtls.send_application_data(&packet).unwrap();
+            while let Output::Packet(bytes) = dtls.poll_output(&mut buffer) {
+                let path = self.path.expect("checks went before");
+                self.out.push_back((path, bytes.to_vec()));
+            }
+        }
     }
 
     fn set_keys(&mut self, now: Instant, profile: dimpl::SrtpProfile, material: &[u8]) {
@@ -664,6 +710,3 @@ fn letters(random: &mut StdRng, length: usize) -> String {
         .map(|_| char::from(b'a' + random.random_range(0..26u8)))
         .collect()
 }
-
-/// Codecs by name for tests.
-pub(crate) type Codecs = HashMap<u8, Codec>;

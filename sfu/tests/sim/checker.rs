@@ -66,6 +66,7 @@ pub(crate) struct Checker {
     newest: HashMap<(u16, u8), u32>,
     /// When a path last carried something its browser proved.
     proven: HashMap<Path, Instant>,
+    sent: HashMap<Path, usize>,
     taps: HashMap<IpAddr, Tap>,
     /// Sent before the browser knew its keys.
     waiting: HashMap<IpAddr, Vec<Vec<u8>>>,
@@ -88,6 +89,7 @@ impl Checker {
             on_wire: HashMap::new(),
             newest: HashMap::new(),
             proven: HashMap::new(),
+            sent: HashMap::new(),
             taps: HashMap::new(),
             waiting: HashMap::new(),
             streams: HashMap::new(),
@@ -150,6 +152,7 @@ impl Checker {
         browser: Option<&Browser>,
     ) {
         self.datagrams += 1;
+        *self.sent.entry(path).or_default() += 1;
         let proven = self.proven.get(&path);
         let proven = proven.unwrap_or_else(|| panic!("{path:?} never passed a check"));
         assert!(
@@ -287,6 +290,11 @@ impl Checker {
         assert_eq!((Some(stamp), numbers), (seen.stamp, seen.vp8));
         assert_eq!(packet.timestamp, seen.timestamp);
         self.retransmissions += 1;
+    }
+
+    /// Datagrams sent to a path so far.
+    pub(crate) fn sent_to(&self, path: Path) -> usize {
+        self.sent.get(&path).copied().unwrap_or(0)
     }
 
     /// A number for all that was sent, in order.
