@@ -1,0 +1,37 @@
+//! Whole rooms on a virtual clock: browsers written independently of the core, a seeded lossy network
+//! between them and one shard, and a checker that watches every byte the shard sends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::too_many_arguments,
+    reason = "a test fails by panicking, and its numbers are small"
+)]
+
+#[path = "sim/browser.rs"]
+mod browser;
+#[path = "sim/channels.rs"]
+mod channels;
+#[path = "sim/checker.rs"]
+mod checker;
+#[path = "sim/joining.rs"]
+mod joining;
+#[path = "sim/layers.rs"]
+mod layers;
+#[path = "sim/losing.rs"]
+mod losing;
+#[path = "sim/media.rs"]
+mod media;
+#[path = "sim/network.rs"]
+mod network;
+#[path = "sim/offer.rs"]
+mod offer;
+#[path = "sim/receiver.rs"]
+mod receiver;
+#[path = "sim/rtp.rs"]
+mod rtp;
+#[path = "sim/sender.rs"]
+mod sender;
+#[path = "sim/stun.rs"]
+mod stun;
+#[path = "sim/world.rs"]
+mod world;

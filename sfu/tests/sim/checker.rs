@@ -1,0 +1,418 @@
+//! Watches everything a shard sends and asserts what must hold in every scenario.
+//!
+//! It decrypts the output before the network loses any of it, with keys of its own, and knows from the
+//! browsers exactly what was published and what of it reached the shard.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use rtc_srtp::context::Context;
+use rtc_srtp::option::{srtcp_no_replay_protection, srtp_no_replay_protection};
+use rtc_srtp::protection_profile::ProtectionProfile;
+use sfu::Codec;
+use sfu::shard::Path;
+
+use crate::browser::Browser;
+use crate::media::{Stamp, Vp8Numbers, read_payload};
+use crate::rtp::{Packet, Rtcp, Unwrap, read_rtcp, u16_at, u32_at};
+
+/// Consent runs out after this (RFC 7675); a round trip on top for what was heard last.
+const CONSENT: Duration = Duration::from_millis(30_100);
+
+/// One published packet.
+#[derive(Clone, Copy, Debug)]
+struct Published {
+    temporal: u8,
+    captured: Instant,
+    /// It reached the shard before every later packet of its stream.
+    in_order: bool,
+}
+
+/// Source, encoding, extended sequence number.
+type Key = (u16, u8, u32);
+
+fn key_of(stamp: &Stamp) -> Key {
+    (stamp.source, stamp.encoding, stamp.sequence)
+}
+
+/// One packet as the shard sent it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    timestamp: u32,
+    /// `None`: a filler.
+    stamp: Option<Stamp>,
+    vp8: Option<Vp8Numbers>,
+}
+
+#[derive(Default)]
+struct Stream {
+    is_audio: bool,
+    unwrap: Unwrap,
+    seen: BTreeMap<u64, Seen>,
+}
+
+struct Tap {
+    context: Context,
+    profile: ProtectionProfile,
+}
+
+/// Everything known about a simulated room's traffic.
+pub(crate) struct Checker {
+    start: Instant,
+    published: HashMap<Key, Published>,
+    on_wire: HashMap<(IpAddr, u32, u16), Key>,
+    newest: HashMap<(u16, u8), u32>,
+    /// When a path last carried something its browser proved.
+    proven: HashMap<Path, Instant>,
+    sent: HashMap<Path, usize>,
+    taps: HashMap<IpAddr, Tap>,
+    /// Sent before the browser knew its keys.
+    waiting: HashMap<IpAddr, Vec<Vec<u8>>>,
+    streams: HashMap<(IpAddr, u32), Stream>,
+    rtx: HashMap<(IpAddr, u32), Unwrap>,
+    nonces: HashSet<(IpAddr, u32, u64)>,
+    rtcp_nonces: HashSet<(IpAddr, u32, u32)>,
+    trace: DefaultHasher,
+    pub(crate) datagrams: usize,
+    pub(crate) media_packets: usize,
+    pub(crate) retransmissions: usize,
+    pub(crate) fillers: usize,
+}
+
+impl Checker {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            published: HashMap::new(),
+            on_wire: HashMap::new(),
+            newest: HashMap::new(),
+            proven: HashMap::new(),
+            sent: HashMap::new(),
+            taps: HashMap::new(),
+            waiting: HashMap::new(),
+            streams: HashMap::new(),
+            rtx: HashMap::new(),
+            nonces: HashSet::new(),
+            rtcp_nonces: HashSet::new(),
+            trace: DefaultHasher::new(),
+            datagrams: 0,
+            media_packets: 0,
+            retransmissions: 0,
+            fillers: 0,
+        }
+    }
+
+    /// Notes what a browser published.
+    pub(crate) fn note_published(&mut self, browser: &mut Browser) {
+        for (ssrc, sequence, stamp, captured) in browser.published.drain(..) {
+            let key = key_of(&stamp);
+            self.on_wire
+                .insert((browser.address.ip(), ssrc, sequence), key);
+            let entry = Published {
+                temporal: stamp.temporal,
+                captured,
+                in_order: false,
+            };
+            self.published.insert(key, entry);
+        }
+    }
+
+    /// Notes what reaches the shard from a browser.
+    pub(crate) fn note_delivered(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        match bytes[0] {
+            0..=3 => {
+                self.proven.insert(path, now);
+            }
+            128..=191 => {
+                if let Some(proven) = self.proven.get_mut(&path) {
+                    *proven = now;
+                }
+                let wire = (path.remote.ip(), u32_at(bytes, 8), u16_at(bytes, 2));
+                let Some(key) = self.on_wire.get(&wire) else {
+                    return;
+                };
+                let newest = self.newest.entry((key.0, key.1)).or_insert(0);
+                if key.2 > *newest {
+                    *newest = key.2;
+                    self.published.get_mut(key).unwrap().in_order = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Looks at one datagram that the shard sends.
+    pub(crate) fn note_sent(
+        &mut self,
+        now: Instant,
+        path: Path,
+        bytes: &[u8],
+        browser: Option<&Browser>,
+    ) {
+        self.datagrams += 1;
+        *self.sent.entry(path).or_default() += 1;
+        let proven = self.proven.get(&path);
+        let proven = proven.unwrap_or_else(|| panic!("{path:?} never passed a check"));
+        assert!(
+            now.duration_since(*proven) <= CONSENT,
+            "{:?} sent without consent at {:?}",
+            bytes[0],
+            now - self.start
+        );
+        let kind = bytes[0];
+        (now - self.start, path.remote, kind).hash(&mut self.trace);
+        if kind < 4 {
+            bytes.hash(&mut self.trace);
+        }
+        let browser = browser.expect("a datagram for somebody unknown");
+        if kind >= 128 {
+            assert!(bytes.len() <= 1500, "{} bytes", bytes.len());
+            let ip = path.remote.ip();
+            self.waiting.entry(ip).or_default().push(bytes.to_vec());
+            self.read_waiting(browser);
+        }
+    }
+
+    /// Reads what was sent to a browser before it told its keys.
+    pub(crate) fn read_waiting(&mut self, browser: &Browser) {
+        let Some((profile, key, salt)) = &browser.server_keys else {
+            return;
+        };
+        let ip = browser.address.ip();
+        self.taps.entry(ip).or_insert_with(|| {
+            let provider = rtc_srtp::crypto::default_provider().unwrap();
+            let (rtp, rtcp) = (srtp_no_replay_protection(), srtcp_no_replay_protection());
+            let context = Context::new(
+                key,
+                salt,
+                *profile,
+                Some(rtp),
+                Some(rtcp),
+                provider.crypto(),
+            );
+            Tap {
+                context: context.unwrap(),
+                profile: *profile,
+            }
+        });
+        for bytes in self.waiting.remove(&ip).unwrap_or_default() {
+            if (192..=223).contains(&bytes[1]) {
+                self.read_rtcp(ip, &bytes);
+            } else {
+                self.read_rtp(ip, &bytes, browser);
+            }
+        }
+    }
+
+    fn read_rtcp(&mut self, ip: IpAddr, bytes: &[u8]) {
+        let tap = self.taps.get_mut(&ip).unwrap();
+        let index_at = match tap.profile {
+            ProtectionProfile::Aes128CmHmacSha1_80 => bytes.len() - 14,
+            _ => bytes.len() - 4,
+        };
+        let nonce = (ip, u32_at(bytes, 4), u32_at(bytes, index_at));
+        assert!(
+            self.rtcp_nonces.insert(nonce),
+            "SRTCP nonce {nonce:?} used twice"
+        );
+        let plain = tap.context.decrypt_rtcp(bytes).expect("SRTCP decrypts");
+        plain.hash(&mut self.trace);
+        let packets = read_rtcp(&plain);
+        let is_report = |packet: &Rtcp| !matches!(packet, Rtcp::Other(_));
+        assert!(packets.iter().any(is_report), "{packets:?}");
+    }
+
+    fn read_rtp(&mut self, ip: IpAddr, bytes: &[u8], browser: &Browser) {
+        let tap = self.taps.get_mut(&ip).unwrap();
+        let plain = tap.context.decrypt_rtp(bytes).expect("SRTP decrypts");
+        plain.hash(&mut self.trace);
+        let packet = Packet::read(&plain);
+        let media = browser.receivers.get(&packet.ssrc);
+        let Some(receiver) = media else {
+            let mut receivers = browser.receivers.values();
+            let receiver = receivers.find(|receiver| receiver.rtx == Some(packet.ssrc));
+            let receiver =
+                receiver.unwrap_or_else(|| panic!("SSRC {} is not announced", packet.ssrc));
+            self.read_retransmission(
+                ip,
+                &packet,
+                receiver.media,
+                receiver.codec(packet.payload_type - 1),
+            );
+            return;
+        };
+        let codec = receiver.codec(packet.payload_type);
+        let stream = self.streams.entry((ip, packet.ssrc)).or_default();
+        stream.is_audio = receiver.is_audio;
+        let index = stream.unwrap.extend(packet.sequence);
+        let nonce = (ip, packet.ssrc, index);
+        assert!(self.nonces.insert(nonce), "SRTP nonce {nonce:?} used twice");
+        if stream.seen.is_empty() {
+            assert!(
+                packet.sequence < 1 << 15,
+                "first number {}",
+                packet.sequence
+            );
+        }
+        let read = (!packet.payload.is_empty()).then(|| read_payload(codec, &packet.payload));
+        self.media_packets += 1;
+        self.fillers += usize::from(read.is_none());
+        let mid = packet.extension(crate::offer::MID).expect("MID is sent");
+        assert_eq!(mid, receiver.mid.as_bytes());
+        let seen = Seen {
+            timestamp: packet.timestamp,
+            stamp: read.map(|(stamp, _)| stamp),
+            vp8: read.and_then(|(_, numbers)| numbers),
+        };
+        stream.seen.insert(index, seen);
+    }
+
+    fn read_retransmission(&mut self, ip: IpAddr, packet: &Packet, media: u32, codec: Codec) {
+        let index = self
+            .rtx
+            .entry((ip, packet.ssrc))
+            .or_default()
+            .extend(packet.sequence);
+        let nonce = (ip, packet.ssrc, index);
+        assert!(self.nonces.insert(nonce), "SRTP nonce {nonce:?} used twice");
+        let stream = self
+            .streams
+            .get_mut(&(ip, media))
+            .expect("media came before");
+        let original = stream.unwrap.extend(u16_at(&packet.payload, 0));
+        let seen = stream
+            .seen
+            .get(&original)
+            .expect("what is sent again was sent once");
+        let (stamp, numbers) = read_payload(codec, &packet.payload[2..]);
+        assert_eq!((Some(stamp), numbers), (seen.stamp, seen.vp8));
+        assert_eq!(packet.timestamp, seen.timestamp);
+        self.retransmissions += 1;
+    }
+
+    /// Datagrams sent to a path so far.
+    pub(crate) fn sent_to(&self, path: Path) -> usize {
+        self.sent.get(&path).copied().unwrap_or(0)
+    }
+
+    /// A number for all that was sent, in order.
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Checks all streams from their first packet to their last.
+    pub(crate) fn finish(&self) {
+        for ((ip, ssrc), stream) in &self.streams {
+            let seen: Vec<(u64, Seen)> = stream.seen.iter().map(|(n, seen)| (*n, *seen)).collect();
+            let mut before: Option<(u64, Seen, Stamp)> = None;
+            let mut fillers = 0;
+            for (number, seen) in seen {
+                let Some(stamp) = seen.stamp else {
+                    fillers += 1;
+                    continue;
+                };
+                if let Some((previous, last, last_stamp)) = before {
+                    let step = Step {
+                        missing: number - previous - 1 - fillers,
+                        from: (last, last_stamp),
+                        to: (seen, stamp),
+                    };
+                    let name = format!(
+                        "{ip} ssrc {ssrc}: {previous} to {number}, {last_stamp:?} to {stamp:?}"
+                    );
+                    self.check_numbers(&step, &name);
+                    self.check_times(&step, stream.is_audio, &name);
+                }
+                before = Some((number, seen, stamp));
+                fillers = 0;
+            }
+        }
+    }
+
+    fn check_numbers(&self, step: &Step, name: &str) {
+        let (from, to) = (step.from.1, step.to.1);
+        let source = (from.source, from.encoding);
+        let is_same = source == (to.source, to.encoding);
+        let skipped = |range: std::ops::Range<u32>| {
+            let keys = range.map(|sequence| (source.0, source.1, sequence));
+            keys.filter_map(|key| self.published.get(&key))
+                .collect::<Vec<_>>()
+        };
+        if !is_same {
+            // The tail of the old source may have been lost on its way to us.
+            let tail = skipped(from.sequence + 1..from.sequence + 200);
+            let lost = tail.iter().filter(|packet| !packet.in_order).count() as u64;
+            assert!(
+                step.missing <= lost,
+                "{} holes at a switch: {name}",
+                step.missing
+            );
+            return;
+        }
+        assert!(from.sequence < to.sequence, "order within a source: {name}");
+        let between = skipped(from.sequence + 1..to.sequence);
+        let lost = between.iter().filter(|packet| !packet.in_order).count() as u64;
+        assert!(
+            step.missing <= lost,
+            "{} holes, {lost} lost: {name}",
+            step.missing
+        );
+        let dropped = (between.len() as u64).saturating_sub(step.missing);
+        let may_drop = between.iter().filter(|packet| packet.temporal > 0).count() as u64;
+        let resumed = to.keyframe && to.packet == 0;
+        assert!(
+            dropped <= may_drop || resumed,
+            "{dropped} dropped, {may_drop} may be: {name}"
+        );
+    }
+
+    fn check_times(&self, step: &Step, is_audio: bool, name: &str) {
+        let ((last, from), (seen, to)) = (step.from, step.to);
+        let ticks = seen.timestamp.wrapping_sub(last.timestamp).cast_signed();
+        let same_source = (from.source, from.encoding) == (to.source, to.encoding);
+        if same_source && from.frame == to.frame {
+            assert_eq!(
+                (ticks, last.vp8),
+                (0, seen.vp8),
+                "one frame, one time: {name}"
+            );
+            return;
+        }
+        assert!(ticks > 0, "{ticks} ticks: {name}");
+        if from.source == to.source {
+            let captured = |stamp: &Stamp| self.published[&key_of(stamp)].captured;
+            let elapsed = captured(&to).saturating_duration_since(captured(&from));
+            let rate = if is_audio { 48.0 } else { 90.0 };
+            let drift = f64::from(ticks) / rate - elapsed.as_secs_f64() * 1000.0;
+            let allowed = if same_source { 2.0 } else { 120.0 };
+            assert!(drift.abs() <= allowed, "{drift} ms off: {name}");
+        }
+        let (Some(old), Some(new)) = (last.vp8, seen.vp8) else {
+            return;
+        };
+        let ids = new.picture_id.wrapping_sub(old.picture_id) & 0x7fff;
+        let most = match same_source {
+            true => u64::from(to.frame - from.frame),
+            false => 1 + step.missing,
+        };
+        assert!(
+            (1..=most).contains(&u64::from(ids)),
+            "{ids} pictures, {most} at most: {name}"
+        );
+        if step.missing == 0 {
+            assert_eq!(ids, 1, "pictures without a hole: {name}");
+            let base = new.tl0.wrapping_sub(old.tl0);
+            assert_eq!(base, u8::from(to.temporal == 0), "TL0PICIDX: {name}");
+        }
+    }
+}
+
+/// Two packets that follow each other on a stream.
+struct Step {
+    /// Numbers between them that were never sent.
+    missing: u64,
+    from: (Seen, Stamp),
+    to: (Seen, Stamp),
+}
