@@ -1,5 +1,4 @@
 //! Plenum's media core: rooms, transports and packet forwarding as pure machines.
-#![allow(dead_code, reason = "parts land one after the other")]
 
 mod config;
 mod ids;
