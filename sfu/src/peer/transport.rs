@@ -197,6 +197,13 @@ impl Transport {
         Ok(length)
     }
 
+    /// Lets an unpublished source make room for a new one.
+    pub(crate) fn retire_source(&mut self, ssrc: u32) {
+        if let Some(keys) = &mut self.keys {
+            keys.receive.retire(ssrc);
+        }
+    }
+
     /// Encrypts RTCP and queues it for the next flush; without keys or path it is dropped.
     pub(crate) fn send_rtcp(&mut self, packet: &[u8]) {
         let Some(path) = self.ice.selected() else {
