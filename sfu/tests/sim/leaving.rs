@@ -59,7 +59,7 @@ fn who_leaves_halfway_disturbs_nobody() {
             matches!(event, Event::TrackUnpublished { track, .. } if tracks.contains(track))
         });
         assert!(ended);
-        assert_eq!(world.metric("plenum_participants"), 2);
+        assert_eq!(world.metric("plenum_peers"), 2);
         world.finish();
     }
 }
@@ -205,11 +205,7 @@ fn rooms_come_and_go_without_a_trace() {
         who.map(|who| world.leave(who));
         world.run_ms(100);
     }
-    for gauge in [
-        "plenum_participants",
-        "plenum_tracks",
-        "plenum_subscriptions",
-    ] {
+    for gauge in ["plenum_peers", "plenum_tracks", "plenum_subscriptions"] {
         assert_eq!(world.metric(gauge), 0, "{gauge}");
     }
     world.finish();
