@@ -3,11 +3,14 @@
 //! Contract: after any number of `handle_*` calls drain `flush`, `poll_event` and `poll_timeout` before
 //! waiting again.
 
+mod allocation;
 mod arena;
 mod control;
+mod data;
 mod datagram;
 mod demux;
 mod feedback;
+mod offer;
 mod reconcile;
 mod ticks;
 
@@ -245,7 +248,7 @@ impl Shard {
                 }
                 peer.is_touched = false;
                 if peer.subscriber.has_news() {
-                    self.tell_streams(now, key);
+                    self.tell_streams(key);
                 }
                 self.schedule(now, key);
             }

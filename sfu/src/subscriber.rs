@@ -94,7 +94,7 @@ impl Subscriber {
         let Some(subscription) = &mut slot.subscription else {
             return false;
         };
-        if subscription.track != received.track || !subscription.has_codec() {
+        if subscription.track != received.track {
             return false;
         }
         let Some(encoding) = track.encodings.get(received.encoding) else {

@@ -7,6 +7,8 @@
     reason = "a test fails by panicking, and its numbers are small"
 )]
 
+#[path = "sim/attacks.rs"]
+mod attacks;
 #[path = "sim/browser.rs"]
 mod browser;
 #[path = "sim/channels.rs"]
@@ -17,6 +19,8 @@ mod checker;
 mod joining;
 #[path = "sim/layers.rs"]
 mod layers;
+#[path = "sim/leaving.rs"]
+mod leaving;
 #[path = "sim/losing.rs"]
 mod losing;
 #[path = "sim/media.rs"]
@@ -31,6 +35,10 @@ mod receiver;
 mod rtp;
 #[path = "sim/sender.rs"]
 mod sender;
+#[path = "sim/slots.rs"]
+mod slots;
+#[path = "sim/sound.rs"]
+mod sound;
 #[path = "sim/stun.rs"]
 mod stun;
 #[path = "sim/world.rs"]

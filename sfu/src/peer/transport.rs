@@ -48,6 +48,8 @@ pub(crate) struct Transport {
     fingerprint: Fingerprint,
     dtls: Option<Dtls>,
     has_failed: bool,
+    /// Consent ran out (RFC 7675): nothing but replies to checks may be sent until it is back.
+    is_silenced: bool,
     keys: Option<Keys>,
     data: Option<DataChannels>,
     outbox: VecDeque<(Path, Vec<u8>)>,
@@ -97,6 +99,7 @@ impl Transport {
             fingerprint: remote.fingerprint,
             dtls: None,
             has_failed: false,
+            is_silenced: false,
             keys: None,
             data: None,
             outbox: VecDeque::new(),
@@ -140,6 +143,7 @@ impl Transport {
     ) -> PathChange {
         let mut reply = [0; RESPONSE_BYTES_MAX];
         let outcome = self.ice.handle_check(now, path, message, &mut reply);
+        self.look_at_consent(now);
         if let Some(reply) = reply
             .get(..outcome.reply_len)
             .filter(|reply| !reply.is_empty())
@@ -180,7 +184,7 @@ impl Transport {
     ) -> Result<usize, UnprotectError> {
         let keys = self.keys.as_mut().ok_or(UnprotectError::NoKeys)?;
         let (length, _) = keys.receive.unprotect_rtp(bytes)?;
-        self.ice.note_authenticated(now, path);
+        self.note_authenticated(now, path);
         Ok(length)
     }
 
@@ -193,7 +197,7 @@ impl Transport {
     ) -> Result<usize, UnprotectError> {
         let keys = self.keys.as_mut().ok_or(UnprotectError::NoKeys)?;
         let length = keys.receive.unprotect_rtcp(bytes)?;
-        self.ice.note_authenticated(now, path);
+        self.note_authenticated(now, path);
         Ok(length)
     }
 
@@ -204,9 +208,25 @@ impl Transport {
         }
     }
 
+    fn note_authenticated(&mut self, now: Instant, path: Path) {
+        self.ice.note_authenticated(now, path);
+        if self.is_silenced {
+            self.look_at_consent(now);
+        }
+    }
+
+    fn look_at_consent(&mut self, now: Instant) {
+        self.is_silenced = self.ice.state(now) == IceState::Failed;
+    }
+
+    /// The path that media, RTCP and data go to, while there is consent to use it.
+    fn path_out(&self) -> Option<Path> {
+        self.ice.selected().filter(|_| !self.is_silenced)
+    }
+
     /// Encrypts RTCP and queues it for the next flush; without keys or path it is dropped.
     pub(crate) fn send_rtcp(&mut self, packet: &[u8]) {
-        let Some(path) = self.ice.selected() else {
+        let Some(path) = self.path_out() else {
             return;
         };
         let Some(keys) = &mut self.keys else { return };
@@ -219,14 +239,14 @@ impl Transport {
 
     /// The path media goes to and the context that encrypts it; `None` while not connected.
     pub(crate) fn media_out(&mut self) -> Option<(Path, &mut SendContext)> {
-        let path = self.ice.selected()?;
+        let path = self.path_out()?;
         let keys = self.keys.as_mut()?;
         Some((path, &mut keys.send))
     }
 
     /// Media can be sent.
     pub(crate) fn is_connected(&self) -> bool {
-        self.keys.is_some() && self.ice.selected().is_some()
+        self.keys.is_some() && self.path_out().is_some()
     }
 
     /// Opens the way for data channels; they come up with DTLS.
@@ -256,7 +276,8 @@ impl Transport {
             match dtls.poll(&mut buffer) {
                 DtlsOutput::Transmit(length) => {
                     let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-                    if let Some(path) = self.ice.send_tuple() {
+                    let path = self.ice.send_tuple().filter(|_| !self.is_silenced);
+                    if let Some(path) = path {
                         self.queue(path, bytes);
                     }
                 }
@@ -360,6 +381,7 @@ impl Transport {
 
     /// Lets timers run out; then `drain`.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.look_at_consent(now);
         if let Some(dtls) = &mut self.dtls
             && dtls.handle_timeout(now).is_err()
         {

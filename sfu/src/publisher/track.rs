@@ -6,7 +6,7 @@ use crate::ids::{Rid, TrackId};
 use crate::publisher::encoding::Encoding;
 use crate::publisher::keyframes::KeyframeBudget;
 use crate::room::speakers::LevelMeter;
-use crate::sfu::{Codec, Kind, LayerInfo, Publish, Source, TrackInfo};
+use crate::sfu::{Codec, Kind, LayerInfo, Publish, Source, TrackInfo, View};
 use crate::subscriber::allocator::{LAYERS_MAX, LayerOption};
 
 /// A layer silent for this long while another one goes on has stopped: nine frames at 15 fps.
@@ -93,6 +93,15 @@ impl Track {
         self.encodings
             .iter()
             .position(|encoding| encoding.rid == Some(rid))
+    }
+
+    /// How important this track is to a subscriber: its own word, else screens before cameras.
+    pub(crate) fn priority(&self, view: View) -> u8 {
+        match (view.priority, self.source) {
+            (0, Source::ScreenShare) => 200,
+            (0, _) => 100,
+            (priority, _) => priority,
+        }
     }
 
     /// Encodings in ascending picture size, as indices into `encodings`.

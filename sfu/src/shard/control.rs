@@ -1,34 +1,18 @@
 //! Commands: who joins and leaves, what an offer becomes, what is published.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use rand::Rng;
-
-use crate::ids::{Mid, ParticipantId, RoomId, Ssrc, TrackId};
+use crate::ids::{ParticipantId, RoomId, TrackId};
 use crate::peer::ice::Credentials;
-use crate::peer::negotiation::{
-    LocalTransport, NegotiatedCodec, RemoteOffer, Section, SectionKind, SectionPlan, SlotPlan,
-    choose_codecs, ice_fragment, negotiated_extensions, parse_offer, write_answer,
-};
-use crate::peer::transport::{Remote, Transport};
 use crate::peer::{Peer, Timers};
-use crate::publisher::track::{Ownership, Track};
 use crate::publisher::{PublishedSection, Publisher};
 use crate::room::Room;
 use crate::sfu::{
-    Answer, Command, Event, JoinOptions, Kind, MediaGrants, Offer, OfferError, Publish,
-    PublishError, Published, RoomConfig, Source, SubscribeChange,
+    Command, Event, JoinOptions, MediaGrants, RoomConfig, Source, SubscribeChange, View, Wants,
 };
+use crate::shard::Shard;
 use crate::shard::reconcile::Announce;
-use crate::shard::{Shard, touch};
 use crate::subscriber::Subscriber;
-use crate::subscriber::slot::{Slot, SlotExtensions, SlotNumbers};
-
-/// Letters of a ufrag after the shard's two; 14 of 6 bits each cannot be guessed.
-const UFRAG_LETTERS: usize = 14;
-/// Letters of a password: 144 bits (RFC 8445 §5.3 asks for 128).
-const PWD_LETTERS: usize = 24;
 
 impl Shard {
     /// Carries out one command; what comes of it is told by `poll_event`.
@@ -75,15 +59,7 @@ impl Shard {
                 participant,
                 track,
                 view,
-            } => {
-                self.with_peer(participant, |shard, key| {
-                    if let Some(peer) = shard.peers.get_mut(key) {
-                        peer.subscriber.set_view(track, view);
-                        peer.subscriber.note_news();
-                    }
-                    shard.reconcile(now, key, Announce::Changes);
-                });
-            }
+            } => self.set_view(now, participant, track, view),
             Command::SetGrants {
                 participant,
                 grants,
@@ -95,20 +71,22 @@ impl Shard {
                 channel,
                 message,
             } => {
-                let Some(&room) = self.room_keys.get(&room) else {
-                    return;
-                };
-                for key in self.receivers(room, to.as_deref(), except) {
-                    self.send_data(now, key, channel, &message);
-                }
+                let keys = self.receivers(room, to.as_deref(), except);
+                keys.iter()
+                    .for_each(|key| self.send_data(now, *key, channel, &message));
             }
         }
     }
 
-    fn with_peer(&mut self, participant: ParticipantId, act: impl FnOnce(&mut Self, usize)) {
-        if let Some(&key) = self.peer_keys.get(&participant) {
-            act(self, key);
+    fn set_view(&mut self, now: Instant, participant: ParticipantId, track: TrackId, view: View) {
+        let Some(&key) = self.peer_keys.get(&participant) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.subscriber.set_view(track, view);
+            peer.subscriber.note_news();
         }
+        self.reconcile(now, key, Announce::Changes);
     }
 
     fn create_room(&mut self, id: RoomId, config: RoomConfig) {
@@ -202,412 +180,6 @@ impl Shard {
         self.reconcile_room(now, room_key);
     }
 
-    fn handle_offer(&mut self, now: Instant, participant: ParticipantId, offer: &Offer) {
-        let mut published = Vec::new();
-        let answer = self.answer(now, participant, offer, &mut published);
-        let is_answered = answer.is_ok();
-        self.events.push_back(Event::Answered {
-            participant,
-            offer: offer.id,
-            answer,
-        });
-        if is_answered && let Some(&key) = self.peer_keys.get(&participant) {
-            self.announce_tracks(now, &published);
-            let room = self.peers.get(key).map(|peer| peer.room);
-            room.into_iter()
-                .for_each(|room| self.reconcile_room(now, room));
-            self.tell_transport_state(now, key);
-        }
-    }
-
-    fn announce_tracks(&mut self, now: Instant, published: &[usize]) {
-        for key in published {
-            let Some(track) = self.tracks.get_mut(*key) else {
-                continue;
-            };
-            let info = track.info(now);
-            let (room, owner) = (track.room, track.owner);
-            let Some(room) = self.rooms.get(room).map(|room| room.id) else {
-                continue;
-            };
-            let Some(participant) = self.peers.get(owner).map(|peer| peer.participant) else {
-                continue;
-            };
-            self.events.push_back(Event::TrackPublished {
-                room,
-                participant,
-                track: info,
-            });
-        }
-    }
-
-    /// Works out the answer; keys of newly published tracks go into `new_tracks`.
-    fn answer(
-        &mut self,
-        now: Instant,
-        participant: ParticipantId,
-        offer: &Offer,
-        new_tracks: &mut Vec<usize>,
-    ) -> Result<Answer, OfferError> {
-        let key = *self
-            .peer_keys
-            .get(&participant)
-            .ok_or(OfferError::NoSuchParticipant)?;
-        let remote = parse_offer(&offer.sdp)?;
-        self.check_offer(key, &remote)?;
-        self.follow_transport(key, &remote);
-        let mut published = Vec::new();
-        let mut plans = Vec::with_capacity(remote.sections.len());
-        for section in &remote.sections {
-            let plan = self.plan_section(now, key, (section, offer), &mut published, new_tracks);
-            plans.push(plan);
-        }
-        for publish in &offer.publish {
-            if !published
-                .iter()
-                .any(|entry: &Published| entry.mid == publish.mid)
-            {
-                let track = Err(PublishError::NoSuchSection);
-                published.push(Published {
-                    mid: publish.mid,
-                    track,
-                });
-            }
-        }
-        let sdp = self.write_answer(key, &remote, &plans, offer.local_address);
-        self.reconcile(now, key, Announce::Nothing);
-        let slots = self.slots_of(key);
-        Ok(Answer {
-            sdp,
-            published,
-            slots,
-        })
-    }
-
-    /// Refuses what cannot be answered before anything changes.
-    fn check_offer(&self, key: usize, remote: &RemoteOffer) -> Result<(), OfferError> {
-        let peer = self.peers.get(key).ok_or(OfferError::NoSuchParticipant)?;
-        let known = peer.transport.as_ref().map(Transport::fingerprint);
-        if known.is_some_and(|known| *known != remote.fingerprint) {
-            return Err(OfferError::BadSdp(
-                "the fingerprint must not change".to_owned(),
-            ));
-        }
-        let is_usable = |section: &Section| match section.kind {
-            SectionKind::Media(_) => !choose_codecs(section, &[]).is_empty(),
-            SectionKind::Data { .. } => true,
-            SectionKind::Unknown => false,
-        };
-        let mut open = remote
-            .sections
-            .iter()
-            .filter(|section| !section.rejected)
-            .peekable();
-        if open.peek().is_some() && !open.any(is_usable) {
-            return Err(OfferError::CodecUnsupported);
-        }
-        Ok(())
-    }
-
-    /// Opens the transport with the first offer, and restarts ICE when the credentials are new.
-    fn follow_transport(&mut self, key: usize, remote: &RemoteOffer) {
-        let Some(peer) = self.peers.get(key) else {
-            return;
-        };
-        let Some(transport) = &peer.transport else {
-            let local = self.draw_credentials(key);
-            let remote = Remote {
-                credentials: remote.ice.clone(),
-                fingerprint: remote.fingerprint.clone(),
-                role: remote.our_role(),
-            };
-            let transport = Transport::new(local, remote, self.options.certificate.clone());
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.transport = Some(transport);
-            }
-            return;
-        };
-        if transport.remote_credentials() != Some(&remote.ice) {
-            self.renew_credentials(key, remote.ice.clone());
-        }
-    }
-
-    fn restart_ice(&mut self, participant: ParticipantId, remote: Credentials) -> Option<String> {
-        let key = *self.peer_keys.get(&participant)?;
-        self.peers.get(key)?.transport.as_ref()?;
-        self.renew_credentials(key, remote);
-        let transport = self.peers.get(key)?.transport.as_ref()?;
-        let local = LocalTransport {
-            ice: transport.local_credentials(),
-            fingerprint: self.options.certificate.fingerprint(),
-            role: transport.role(),
-            udp: &self.options.candidates.udp,
-            tcp: &self.options.candidates.tcp,
-            session: 0,
-            version: 0,
-        };
-        let mid = self.peers.get(key).and_then(|peer| {
-            let section = peer.publisher.sections.first().map(|section| section.mid);
-            section.or_else(|| peer.subscriber.slots.first().map(|slot| slot.mid))
-        });
-        Some(ice_fragment(&local, mid.as_slice()))
-    }
-
-    /// Draws new credentials of ours; the ones before the present ones are forgotten.
-    fn renew_credentials(&mut self, key: usize, remote: Credentials) {
-        let local = self.draw_credentials(key);
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        let Some(transport) = &mut peer.transport else {
-            return;
-        };
-        let before = transport.local_credentials().ufrag.clone();
-        transport.restart_ice(local, remote);
-        if let Some(forgotten) = peer.previous_ufrag.replace(before) {
-            self.demux.remove_ufrag(&forgotten);
-        }
-    }
-
-    fn draw_credentials(&mut self, key: usize) -> Credentials {
-        loop {
-            let random = self.random_text(UFRAG_LETTERS);
-            let ufrag = format!("{:02x}{random}", self.options.index);
-            if self.demux.add_ufrag(&ufrag, key) {
-                return Credentials {
-                    ufrag,
-                    pwd: self.random_text(PWD_LETTERS),
-                };
-            }
-        }
-    }
-
-    fn write_answer(
-        &mut self,
-        key: usize,
-        remote: &RemoteOffer,
-        plans: &[SectionPlan],
-        arrived_on: Option<IpAddr>,
-    ) -> String {
-        let udp = preferring(&self.options.candidates.udp, arrived_on);
-        let tcp = preferring(&self.options.candidates.tcp, arrived_on);
-        let Some(peer) = self.peers.get_mut(key) else {
-            return String::new();
-        };
-        peer.answer_count += 1;
-        let Some(transport) = &peer.transport else {
-            return String::new();
-        };
-        let local = LocalTransport {
-            ice: transport.local_credentials(),
-            fingerprint: self.options.certificate.fingerprint(),
-            role: transport.role(),
-            udp: &udp,
-            tcp: &tcp,
-            session: 1,
-            version: peer.answer_count,
-        };
-        write_answer(remote, &local, plans)
-    }
-
-    fn plan_section(
-        &mut self,
-        now: Instant,
-        key: usize,
-        (section, offer): (&Section, &Offer),
-        published: &mut Vec<Published>,
-        new_tracks: &mut Vec<usize>,
-    ) -> SectionPlan {
-        let kind = match section.kind {
-            _ if section.rejected => return self.close_section(now, key, section.mid),
-            SectionKind::Unknown => return SectionPlan::Reject,
-            SectionKind::Data {
-                max_message_bytes, ..
-            } => {
-                return self.plan_data(key, section.mid, max_message_bytes);
-            }
-            SectionKind::Media(kind) => kind,
-        };
-        let preference = self.preference(key);
-        let codecs = choose_codecs(section, &preference);
-        let named = offer
-            .publish
-            .iter()
-            .find(|publish| publish.mid == section.mid);
-        let wants_to_publish = section.direction.sends()
-            && (named.is_some() || offer.publish_unnamed || self.is_published(key, section.mid));
-        if wants_to_publish {
-            let publish = named.cloned().unwrap_or_else(|| unnamed(section.mid, kind));
-            let track = self.publish(now, key, (section, kind), &codecs, &publish, new_tracks);
-            let plan = match track {
-                Ok(_) => SectionPlan::Publish { codecs },
-                Err(_) => SectionPlan::Inactive,
-            };
-            published.push(Published {
-                mid: section.mid,
-                track,
-            });
-            return plan;
-        }
-        if let Some(publish) = named {
-            let track = Err(PublishError::NoSuchSection);
-            published.push(Published {
-                mid: publish.mid,
-                track,
-            });
-        }
-        if section.direction.receives() && !codecs.is_empty() {
-            return self.plan_slot(key, section, kind, codecs);
-        }
-        self.close_section(now, key, section.mid);
-        if codecs.is_empty() {
-            SectionPlan::Reject
-        } else {
-            SectionPlan::Inactive
-        }
-    }
-
-    fn preference(&self, key: usize) -> Vec<crate::sfu::Codec> {
-        let room = self
-            .peers
-            .get(key)
-            .and_then(|peer| self.rooms.get(peer.room));
-        room.map_or_else(Vec::new, |room| room.config.codecs.clone())
-    }
-
-    fn is_published(&self, key: usize, mid: Mid) -> bool {
-        let peer = self.peers.get(key);
-        peer.is_some_and(|peer| peer.publisher.sections.iter().any(|s| s.mid == mid))
-    }
-
-    /// Ends what runs on a section that was switched off.
-    fn close_section(&mut self, now: Instant, key: usize, mid: Mid) -> SectionPlan {
-        let Some(peer) = self.peers.get(key) else {
-            return SectionPlan::Reject;
-        };
-        let section = peer
-            .publisher
-            .sections
-            .iter()
-            .find(|section| section.mid == mid);
-        if let Some(track) = section.map(|section| section.track) {
-            self.remove_track(track);
-        }
-        let slot = self.peers.get(key).and_then(|peer| {
-            peer.subscriber
-                .slots
-                .iter()
-                .position(|slot| slot.mid == mid)
-        });
-        if let Some(slot) = slot {
-            self.repoint(now, key, slot, None);
-        }
-        SectionPlan::Reject
-    }
-
-    fn plan_data(&mut self, key: usize, mid: Mid, message_bytes_max: u32) -> SectionPlan {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return SectionPlan::Reject;
-        };
-        if peer.data_section.is_some_and(|known| known != mid) {
-            return SectionPlan::Reject;
-        }
-        peer.data_section = Some(mid);
-        if let Some(transport) = &mut peer.transport {
-            transport.enable_data(message_bytes_max);
-        }
-        SectionPlan::Data
-    }
-
-    fn publish(
-        &mut self,
-        now: Instant,
-        key: usize,
-        (section, kind): (&Section, Kind),
-        codecs: &[NegotiatedCodec],
-        publish: &Publish,
-        new_tracks: &mut Vec<usize>,
-    ) -> Result<TrackId, PublishError> {
-        if codecs.is_empty() {
-            return Err(PublishError::CodecUnsupported);
-        }
-        let peer = self.peers.get(key).ok_or(PublishError::Denied)?;
-        if !allows(&peer.grants, publish.source) {
-            return Err(PublishError::Denied);
-        }
-        let known = peer
-            .publisher
-            .sections
-            .iter()
-            .find(|s| s.mid == section.mid);
-        let track = match known.map(|section| section.track) {
-            Some(track) => track,
-            None if peer.publisher.sections.len()
-                >= usize::from(self.options.config.tracks_max) =>
-            {
-                return Err(PublishError::LimitExceeded);
-            }
-            None => {
-                let track = self.open_track(key, kind, publish, section);
-                new_tracks.push(track);
-                track
-            }
-        };
-        let plan = SectionPlan::Publish {
-            codecs: codecs.to_vec(),
-        };
-        let published = PublishedSection {
-            mid: section.mid,
-            track,
-            codecs: codecs.to_vec(),
-            extensions: negotiated_extensions(section, &plan),
-            rids: section.rids.clone(),
-        };
-        let uses_nack = codecs.iter().any(|codec| codec.feedback.nack);
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.publisher.set_section(published, &section.sources);
-            peer.timers
-                .reports
-                .get_or_insert(now + super::ticks::REPORT_INTERVAL);
-            touch(&mut self.touched, key, &mut peer.is_touched);
-        }
-        let track = self
-            .tracks
-            .get_mut(track)
-            .ok_or(PublishError::LimitExceeded)?;
-        for encoding in &mut track.encodings {
-            encoding.uses_nack = uses_nack;
-        }
-        Ok(track.id)
-    }
-
-    fn open_track(
-        &mut self,
-        key: usize,
-        kind: Kind,
-        publish: &Publish,
-        section: &Section,
-    ) -> usize {
-        let room_key = self.peers.get(key).map_or(0, |peer| peer.room);
-        let id = TrackId::new(self.options.index, self.next_track);
-        self.next_track += 1;
-        let route = self.rooms.get_mut(room_key).map_or(0, Room::open_route);
-        let ownership = Ownership {
-            id,
-            room: room_key,
-            owner: key,
-            route,
-        };
-        let track = Track::new(ownership, kind, publish, &section.rids);
-        let track_key = self.tracks.insert(track);
-        self.track_keys.insert(id, track_key);
-        if let Some(room) = self.rooms.get_mut(room_key) {
-            room.tracks.push(track_key);
-        }
-        self.metrics.tracks = self.tracks.len() as u64;
-        track_key
-    }
-
     /// Ends a track: nobody receives it any more, its number is free.
     pub(super) fn remove_track(&mut self, key: usize) {
         let Some(track) = self.tracks.try_remove(key) else {
@@ -687,8 +259,8 @@ impl Shard {
             SubscribeChange::All(all) => {
                 peer.subscriber.clear_choices();
                 peer.subscriber.wants = match all {
-                    true => crate::sfu::Wants::All,
-                    false => crate::sfu::Wants::Nothing,
+                    true => Wants::All,
+                    false => Wants::Nothing,
                 };
             }
             SubscribeChange::Tracks(tracks) => {
@@ -725,113 +297,10 @@ impl Shard {
         }
         self.reconcile_room(now, room);
     }
-
-    fn plan_slot(
-        &mut self,
-        key: usize,
-        section: &Section,
-        kind: Kind,
-        codecs: Vec<NegotiatedCodec>,
-    ) -> SectionPlan {
-        let Some(index) = self.open_slot(key, section.mid, kind) else {
-            return SectionPlan::Inactive;
-        };
-        let Some(slot) = self
-            .peers
-            .get_mut(key)
-            .and_then(|p| p.subscriber.slots.get_mut(index))
-        else {
-            return SectionPlan::Inactive;
-        };
-        let has_rtx = codecs.iter().any(|codec| codec.rtx.is_some());
-        let letter = match kind {
-            Kind::Audio => 'a',
-            Kind::Video => 'v',
-        };
-        let plan = SectionPlan::Slot(SlotPlan {
-            media: slot.media,
-            rtx: has_rtx.then_some(slot.rtx),
-            cname: format!("s{}", slot.place),
-            stream: format!("s{}", slot.place),
-            track: format!("{letter}{}", slot.place),
-            codecs: codecs.clone(),
-        });
-        slot.extensions = SlotExtensions::new(&negotiated_extensions(section, &plan));
-        slot.codecs = codecs;
-        plan
-    }
-
-    /// The slot of a section, made when it is new; `None` when there are too many.
-    fn open_slot(&mut self, key: usize, mid: Mid, kind: Kind) -> Option<usize> {
-        let slots = &self.peers.get(key)?.subscriber.slots;
-        if let Some(index) = slots.iter().position(|slot| slot.mid == mid) {
-            return (slots.get(index)?.kind == kind).then_some(index);
-        }
-        let place = slots.iter().filter(|slot| slot.kind == kind).count();
-        let limit = match kind {
-            Kind::Audio => self.options.config.audio_slots_max,
-            Kind::Video => self.options.config.video_slots_max,
-        };
-        if place >= usize::from(limit) {
-            return None;
-        }
-        let numbers = SlotNumbers {
-            media: self.draw_ssrc(key),
-            rtx: self.draw_ssrc(key),
-            sequence: self.random.random(),
-            rtx_sequence: self.random.random(),
-            timestamp: self.random.random(),
-            picture_id: self.random.random(),
-        };
-        let slots = &mut self.peers.get_mut(key)?.subscriber.slots;
-        slots.push(Slot::new(mid, kind, place, &numbers));
-        Some(slots.len() - 1)
-    }
-
-    /// Draws an SSRC that no other slot of this peer has.
-    fn draw_ssrc(&mut self, key: usize) -> Ssrc {
-        loop {
-            let ssrc = Ssrc(self.random.random());
-            let slots = self
-                .peers
-                .get(key)
-                .map_or(&[][..], |peer| &peer.subscriber.slots);
-            let is_taken = slots
-                .iter()
-                .any(|slot| slot.media == ssrc || slot.rtx == ssrc);
-            if ssrc.0 > 1 && !is_taken {
-                return ssrc;
-            }
-        }
-    }
 }
 
 /// Whether these grants let someone publish this source.
-fn allows(grants: &MediaGrants, source: Source) -> bool {
+pub(super) fn allows(grants: &MediaGrants, source: Source) -> bool {
     let sources = &grants.publish_sources;
     grants.publish && (sources.is_empty() || sources.contains(&source))
-}
-
-/// A section of a WHIP offer, which has no names.
-fn unnamed(mid: Mid, kind: Kind) -> Publish {
-    let source = match kind {
-        Kind::Audio => Source::Microphone,
-        Kind::Video => Source::Camera,
-    };
-    Publish {
-        mid,
-        source,
-        name: String::new(),
-        muted: false,
-        width: 0,
-        height: 0,
-    }
-}
-
-/// The candidates with those on one address first: a client that uses only the first one (ffmpeg)
-/// can certainly reach the address its request arrived on.
-fn preferring(candidates: &[SocketAddr], address: Option<IpAddr>) -> Vec<SocketAddr> {
-    let mut sorted = candidates.to_vec();
-    sorted.sort_by_key(|candidate| Some(candidate.ip()) != address);
-    sorted
 }

@@ -2,14 +2,11 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use crate::ids::ParticipantId;
-use crate::publisher::keyframes::Urgency;
+use crate::peer::Peer;
+use crate::publisher::track::Track;
 use crate::room::Sink;
-use crate::sfu::{DataChannel, Event, Kind, Slot as SlotInfo, Source, StreamState, Wants};
+use crate::sfu::{Event, Kind, Slot as SlotInfo, Source, Wants};
 use crate::shard::{Shard, touch};
-use crate::subscriber::allocator::{Allocation, Request, allocate};
 use crate::subscriber::assignment::{SlotRow, WantedRow, assign};
 use crate::subscriber::subscription::Subscription;
 
@@ -87,73 +84,60 @@ impl Shard {
 
     /// The tracks a subscriber wants, most important first.
     fn wanted(&self, key: usize) -> Vec<WantedRow> {
-        let Some(peer) = self.peers.get(key) else {
+        let Some(peer) = self.peers.get(key).filter(|peer| peer.grants.subscribe) else {
             return Vec::new();
         };
         let Some(room) = self.rooms.get(peer.room) else {
             return Vec::new();
         };
-        if !peer.grants.subscribe {
-            return Vec::new();
-        }
         let program = match peer.subscriber.wants {
             Wants::Program => self.program(peer.room, key),
             _ => Vec::new(),
         };
-        let loudest = room
-            .speakers
-            .loudest(usize::from(self.options.config.audio_slots_max));
+        let audible = usize::from(self.options.config.audio_slots_max);
+        let loudest = room.speakers.loudest(audible);
         let mut rows: Vec<(u64, WantedRow)> = Vec::new();
         for &track_key in &room.tracks {
             let Some(track) = self.tracks.get(track_key) else {
                 continue;
             };
-            let owner = self
-                .peers
-                .get(track.owner)
-                .map(|owner| owner.identity.as_str());
-            let by_default = match &peer.subscriber.wants {
-                Wants::All => true,
-                Wants::Nothing => false,
-                Wants::Program => program.contains(&track_key),
-                Wants::Participant(identity) => owner == Some(identity),
-            };
-            let is_wanted = peer.subscriber.choice(track.id).unwrap_or(by_default);
-            if track.owner == key || !is_wanted {
+            let is_program = program.contains(&track_key);
+            if track.owner == key || !self.is_wanted(peer, track, is_program) {
                 continue;
             }
-            let view = peer.subscriber.view(track.id);
-            let is_carried = peer.subscriber.slot_of(track_key).is_some();
             let weight = match track.kind {
                 Kind::Audio => {
                     let place = loudest.iter().position(|speaker| *speaker == track.owner);
-                    place.map_or(0, |place| 1000 - place.min(999)) as u64
+                    place.map_or(0, |place| (1000 - place.min(999)) as u64)
                 }
                 Kind::Video => {
-                    let by_source = if track.source == Source::ScreenShare {
-                        200
-                    } else {
-                        100
-                    };
-                    let priority = if view.priority == 0 {
-                        by_source
-                    } else {
-                        view.priority
-                    };
-                    u64::from(!view.paused) << 16 | u64::from(priority) << 8 | u64::from(is_carried)
+                    let view = peer.subscriber.view(track.id);
+                    let is_carried = peer.subscriber.slot_of(track_key).is_some();
+                    u64::from(!view.paused) << 16
+                        | u64::from(track.priority(view)) << 8
+                        | u64::from(is_carried)
                 }
             };
-            rows.push((
-                weight,
-                WantedRow {
-                    track: track_key,
-                    kind: track.kind,
-                    owner: track.owner,
-                },
-            ));
+            let (kind, owner) = (track.kind, track.owner);
+            let track = track_key;
+            rows.push((weight, WantedRow { track, kind, owner }));
         }
         rows.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
         rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// Whether a peer wants a track: its own word counts, else what it joined for.
+    fn is_wanted(&self, peer: &Peer, track: &Track, is_program: bool) -> bool {
+        let by_default = || match &peer.subscriber.wants {
+            Wants::All => true,
+            Wants::Nothing => false,
+            Wants::Program => is_program,
+            Wants::Participant(identity) => {
+                let owner = self.peers.get(track.owner);
+                owner.is_some_and(|owner| owner.identity == *identity)
+            }
+        };
+        peer.subscriber.choice(track.id).unwrap_or_else(by_default)
     }
 
     /// The room's program for one viewer: one video, and the audio of the same participant.
@@ -355,241 +339,6 @@ impl Shard {
                 audio,
                 video,
             });
-        }
-    }
-
-    /// Shares a subscriber's estimate among its video, aims every subscription, asks for keyframes.
-    pub(super) fn allocate(&mut self, now: Instant, key: usize) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        self.metrics.allocations += 1;
-        let mut requests = Vec::new();
-        for slot in peer
-            .subscriber
-            .slots
-            .iter()
-            .filter(|slot| slot.kind == Kind::Video)
-        {
-            let Some(subscription) = &slot.subscription else {
-                continue;
-            };
-            let Some(track) = self.tracks.get_mut(subscription.track) else {
-                continue;
-            };
-            let (layers, layer_count) = track.layer_options(now);
-            let by_source = if track.source == Source::ScreenShare {
-                200
-            } else {
-                100
-            };
-            let view = subscription.view;
-            let priority = if view.priority == 0 {
-                by_source
-            } else {
-                view.priority
-            };
-            requests.push(Request {
-                view,
-                layers,
-                layer_count,
-                priority,
-            });
-        }
-        let mut allocations = Vec::new();
-        allocate(
-            peer.subscriber.estimator.estimate_bps(),
-            &requests,
-            &mut allocations,
-        );
-        let mut allocations = allocations.into_iter();
-        for slot in &mut peer.subscriber.slots {
-            let Some(subscription) = &mut slot.subscription else {
-                continue;
-            };
-            let Some(track) = self.tracks.get_mut(subscription.track) else {
-                continue;
-            };
-            subscription.allocation = match slot.kind {
-                Kind::Audio if subscription.view.paused => {
-                    Allocation::Paused(crate::sfu::PauseReason::View)
-                }
-                Kind::Audio => Allocation::Layer(0),
-                Kind::Video => allocations.next().unwrap_or(Allocation::Layer(0)),
-            };
-            subscription.aim(track, now);
-        }
-        self.tell_streams(now, key);
-        self.request_needed_keyframes(now, key);
-    }
-
-    /// Tells a subscriber what changed in what it receives.
-    pub(super) fn tell_streams(&mut self, now: Instant, key: usize) {
-        let _ = now;
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        peer.subscriber.take_news();
-        let participant = peer.participant;
-        for slot in &mut peer.subscriber.slots {
-            let Some(subscription) = &mut slot.subscription else {
-                continue;
-            };
-            let Some(track) = self.tracks.get(subscription.track) else {
-                continue;
-            };
-            let state = subscription.state(track);
-            if subscription.told == Some(state) {
-                continue;
-            }
-            if matches!(
-                (subscription.told, state),
-                (Some(StreamState::Active { .. }), StreamState::Active { .. })
-            ) {
-                self.metrics.layer_switches += 1;
-            }
-            subscription.told = Some(state);
-            let track = subscription.id;
-            self.events.push_back(Event::StreamChanged {
-                participant,
-                track,
-                state,
-            });
-        }
-    }
-
-    /// Asks the publishers for the keyframes a subscriber waits for.
-    pub(super) fn request_needed_keyframes(&mut self, now: Instant, key: usize) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        if !peer
-            .transport
-            .as_ref()
-            .is_some_and(|transport| transport.is_connected())
-        {
-            return;
-        }
-        let mut needs = Vec::new();
-        for slot in peer
-            .subscriber
-            .slots
-            .iter_mut()
-            .filter(|slot| slot.kind == Kind::Video)
-        {
-            let Some(subscription) = &mut slot.subscription else {
-                continue;
-            };
-            if let Some(layer) = subscription.take_keyframe_need(now) {
-                let urgency = match subscription.is_waiting {
-                    true => Urgency::Joiner,
-                    false => Urgency::Viewer,
-                };
-                needs.push((subscription.track, layer, urgency));
-            }
-        }
-        for (track, layer, urgency) in needs {
-            self.request_keyframe(now, track, usize::from(layer), urgency);
-        }
-    }
-
-    /// The transport came up: everything waits for a first keyframe.
-    pub(super) fn request_first_keyframes(&mut self, now: Instant, key: usize) {
-        if let Some(peer) = self.peers.get_mut(key) {
-            for slot in &mut peer.subscriber.slots {
-                if let Some(subscription) = &mut slot.subscription {
-                    subscription.renew_keyframe_need();
-                }
-            }
-        }
-        self.allocate(now, key);
-    }
-
-    /// A track's layers came, went or changed: everyone who receives it aims anew.
-    pub(super) fn refresh_track(&mut self, now: Instant, track_key: usize) {
-        let Some(track) = self.tracks.get_mut(track_key) else {
-            return;
-        };
-        if track.take_change(now) {
-            let info = track.info(now);
-            let (room, owner) = (track.room, track.owner);
-            let room = self.rooms.get(room).map(|room| room.id);
-            let participant = self.peers.get(owner).map(|peer| peer.participant);
-            if let (Some(room), Some(participant)) = (room, participant) {
-                self.events.push_back(Event::TrackChanged {
-                    room,
-                    participant,
-                    track: info,
-                });
-            }
-        }
-        let Some(track) = self.tracks.get(track_key) else {
-            return;
-        };
-        let Some(room) = self.rooms.get(track.room) else {
-            return;
-        };
-        let sinks: Vec<Sink> = room.sinks(track.route).to_vec();
-        for Sink::Subscription { peer, .. } in sinks {
-            self.allocate(now, peer);
-        }
-    }
-
-    /// The layers of a track have other places now: every selector begins anew.
-    pub(super) fn restart_selectors(&mut self, track_key: usize) {
-        for (_, peer) in &mut self.peers {
-            let slots = peer.subscriber.slots.iter_mut();
-            let subscriptions = slots.filter_map(|slot| slot.subscription.as_mut());
-            for subscription in subscriptions.filter(|s| s.track == track_key) {
-                subscription.selector.restart();
-                subscription.renew_keyframe_need();
-            }
-        }
-    }
-
-    /// Who gets a data message.
-    pub(super) fn receivers(
-        &self,
-        room: usize,
-        to: Option<&[ParticipantId]>,
-        except: Option<ParticipantId>,
-    ) -> Vec<usize> {
-        let Some(room) = self.rooms.get(room) else {
-            return Vec::new();
-        };
-        let is_meant = |key: &usize| {
-            let participant = self.peers.get(*key).map(|peer| peer.participant);
-            participant.is_some_and(|id| to.is_none_or(|to| to.contains(&id)) && except != Some(id))
-        };
-        room.peers.iter().copied().filter(is_meant).collect()
-    }
-
-    /// Sends one data message, or says that it cannot be sent that way.
-    pub(super) fn send_data(
-        &mut self,
-        now: Instant,
-        key: usize,
-        channel: DataChannel,
-        message: &Bytes,
-    ) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        let sent = match &mut peer.transport {
-            Some(transport) => transport.send_data(channel, message),
-            None => Err(crate::peer::sctp::SendError::NotOpen),
-        };
-        let participant = peer.participant;
-        match sent {
-            Ok(()) => self.drain_transport(now, key),
-            Err(crate::peer::sctp::SendError::NotOpen) => {
-                let message = message.clone();
-                self.events.push_back(Event::DataUndelivered {
-                    participant,
-                    message,
-                });
-            }
-            Err(_) => self.metrics.dropped(crate::metrics::DropReason::QueueFull),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ids::{Mid, PayloadType, Ssrc};
-use crate::metrics::Metrics;
+use crate::metrics::{DropReason, Metrics};
 use crate::peer::negotiation::{Extension, NegotiatedCodec};
 use crate::peer::srtp::SendContext;
 use crate::publisher::encoding::clock_rate;
@@ -194,65 +194,33 @@ impl Slot {
     ///
     /// False: the arena is full, nothing was changed.
     pub(crate) fn send(&mut self, queued: &Queued, track: &Track, out: &mut Outgoing<'_>) -> bool {
-        let Some(encoding) = track.encodings.get(queued.encoding) else {
-            return true;
-        };
-        let Some((meta, payload, descriptor)) = encoding.layer.ring.get(queued.packet) else {
+        let ring = track.encodings.get(queued.encoding).map(|e| &e.layer.ring);
+        let Some((meta, payload, descriptor)) = ring.and_then(|ring| ring.get(queued.packet))
+        else {
+            out.metrics.dropped(DropReason::QueueFull);
             return true;
         };
         if out.arena.reserve().is_none() {
             return false;
         }
         let source = self.source_of(queued.encoding);
-        match queued.action {
-            Action::Skip => {
-                self.skip(source, meta, out);
-                return true;
-            }
-            Action::Switch => self.switch(queued.encoding, meta, track, descriptor),
-            Action::Forward => {}
+        let subscription = self.subscription.as_ref();
+        let mapping = subscription.and_then(|s| s.mapping(meta.payload_type));
+        let Some(mapping) = mapping.filter(|_| queued.action != Action::Skip) else {
+            self.skip(source, meta, out);
+            return true;
+        };
+        if queued.action == Action::Switch {
+            self.switch(queued.encoding, meta, track, descriptor);
         }
-        let Some(subscription) = &mut self.subscription else {
+        let Some(sent) = self.number(source, meta, queued) else {
+            self.skip(source, meta, out);
             return true;
         };
-        let Some(mapping) = subscription.mapping(meta.payload_type) else {
-            return true;
-        };
-        let numbers = match meta.descriptor.picture {
-            Picture::Vp8(numbers) => match self.vp8.rewrite(numbers) {
-                Some(numbers) => numbers,
-                None => {
-                    self.skip(source, meta, out);
-                    return true;
-                }
-            },
-            _ => (None, None),
-        };
-        let rewritten = self.rewriter.rewrite(source, meta.sequence, meta.timestamp);
-        let Rewritten::Send {
-            sequence,
-            timestamp,
-        } = rewritten
-        else {
-            return true;
-        };
-        subscription.is_waiting = false;
         let sent = SentPacket {
-            sequence,
-            packet: Some(queued.packet),
-            layer: u8::try_from(queued.encoding).unwrap_or(0),
-            timestamp: low_u32(timestamp),
-            marker: queued.marker,
-            picture_id: numbers.0,
-            tl0: numbers.1,
             bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
+            ..sent
         };
-        self.last = Some(LastSent {
-            encoding: queued.encoding,
-            timestamp_in: meta.timestamp,
-            timestamp_out: timestamp,
-            arrival: meta.arrival,
-        });
         self.count(payload.len());
         let kind = self.kind;
         let history = self
@@ -268,6 +236,46 @@ impl Slot {
         };
         self.write(&packet, Stream::Media, out);
         true
+    }
+
+    /// Gives a packet its outgoing numbers; `None`: it is too old to be sent.
+    fn number(
+        &mut self,
+        source: SourceId,
+        meta: &PacketMeta,
+        queued: &Queued,
+    ) -> Option<SentPacket> {
+        let (picture_id, tl0) = match meta.descriptor.picture {
+            Picture::Vp8(numbers) => self.vp8.rewrite(numbers)?,
+            _ => (None, None),
+        };
+        let rewritten = self.rewriter.rewrite(source, meta.sequence, meta.timestamp);
+        let Rewritten::Send {
+            sequence,
+            timestamp,
+        } = rewritten
+        else {
+            return None;
+        };
+        if let Some(subscription) = &mut self.subscription {
+            subscription.is_waiting = false;
+        }
+        self.last = Some(LastSent {
+            encoding: queued.encoding,
+            timestamp_in: meta.timestamp,
+            timestamp_out: timestamp,
+            arrival: meta.arrival,
+        });
+        Some(SentPacket {
+            sequence,
+            packet: Some(queued.packet),
+            layer: u8::try_from(queued.encoding).unwrap_or(0),
+            timestamp: low_u32(timestamp),
+            marker: queued.marker,
+            picture_id,
+            tl0,
+            bytes: 0,
+        })
     }
 
     /// Sends one packet again on the RTX SSRC, within bounds.

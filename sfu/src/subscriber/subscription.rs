@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::ids::{PayloadType, TrackId};
 use crate::peer::negotiation::{Format, NegotiatedCodec, map_codec};
 use crate::publisher::track::Track;
-use crate::sfu::{PauseReason, StreamState, View};
+use crate::sfu::{Codec, PauseReason, StreamState, View};
 use crate::subscriber::allocator::{Allocation, LAYERS_MAX};
 use crate::subscriber::selector::LayerSelector;
 
@@ -25,7 +25,15 @@ pub(crate) struct Subscription {
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
     keyframe_asked: Option<Instant>,
-    mappings: Vec<(PayloadType, Option<Mapping>)>,
+    mappings: Vec<MappedType>,
+}
+
+/// A payload type of the publisher, and what becomes of it.
+struct MappedType {
+    from: PayloadType,
+    /// `None` for RED, which stands for its own content.
+    codec: Option<Codec>,
+    to: Option<Mapping>,
 }
 
 /// How a publisher's payload type goes out on a slot.
@@ -70,7 +78,11 @@ impl Subscription {
         };
         self.mappings = source
             .iter()
-            .map(|codec| (codec.payload_type, map(codec)))
+            .map(|codec| MappedType {
+                from: codec.payload_type,
+                codec: codec.codec(),
+                to: map(codec),
+            })
             .collect();
     }
 
@@ -78,13 +90,17 @@ impl Subscription {
     pub(crate) fn mapping(&self, payload_type: u8) -> Option<Mapping> {
         let mut known = self.mappings.iter();
         known
-            .find(|(from, _)| from.0 == payload_type)
-            .and_then(|(_, mapping)| *mapping)
+            .find(|mapped| mapped.from.0 == payload_type)
+            .and_then(|mapped| mapped.to)
     }
 
-    /// The subscriber can decode something of what the publisher may send.
-    pub(crate) fn has_codec(&self) -> bool {
-        self.mappings.iter().any(|(_, mapping)| mapping.is_some())
+    /// The subscriber can decode what the publisher sends at present, or before the first packet
+    /// something of what it may send.
+    fn decodes(&self, present: Option<Codec>) -> bool {
+        let is_meant =
+            |codec: Option<Codec>| present.is_none() || codec.is_none() || codec == present;
+        let mut known = self.mappings.iter();
+        known.any(|mapped| mapped.to.is_some() && is_meant(mapped.codec))
     }
 
     /// Aims at the allocated layer, or at what is live instead of it.
@@ -95,7 +111,7 @@ impl Subscription {
             self.selector.limit_temporal(u8::MAX);
         }
         match self.allocation {
-            _ if track.muted => self.selector.pause(),
+            _ if track.muted || !self.decodes(track.codec) => self.selector.pause(),
             Allocation::Paused(_) => self.selector.pause(),
             Allocation::Layer(layer) => {
                 let (options, count) = track.layer_options(now);
@@ -120,7 +136,7 @@ impl Subscription {
                 reason: PauseReason::Muted,
             };
         }
-        if !self.has_codec() {
+        if !self.decodes(track.codec) {
             return StreamState::Paused {
                 reason: PauseReason::Codec,
             };

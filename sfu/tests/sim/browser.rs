@@ -308,6 +308,14 @@ impl Browser {
         self.next_check = Some(now);
     }
 
+    /// Takes the server's new credentials from a fragment (RFC 8840).
+    pub(crate) fn take_fragment(&mut self, now: Instant, fragment: &str) {
+        let renewed = offer::read_answer(fragment);
+        (self.answer.ufrag, self.answer.pwd) = (renewed.ufrag, renewed.pwd);
+        self.is_nominated = false;
+        self.next_check = Some(now);
+    }
+
     /// Continues from another address, as after a change of network.
     pub(crate) fn move_to(&mut self, now: Instant, port: u16) {
         self.address.set_port(port);
@@ -441,7 +449,11 @@ impl Browser {
         }
         self.connected_at.get_or_insert(now);
         if self.dtls.is_none() {
-            let mut config = dimpl::Config::builder().use_server_cookie(false);
+            let retransmit_after = Duration::from_millis(50); // as libwebrtc does
+            let mut config = dimpl::Config::builder()
+                .use_server_cookie(false)
+                .flight_start_rto(retransmit_after)
+                .flight_retries(10);
             if let Some(bytes) = self.options.dtls_bytes_max {
                 config = config.mtu(bytes);
             }

@@ -67,6 +67,7 @@ pub(crate) struct Checker {
     /// When a path last carried something its browser proved.
     proven: HashMap<Path, Instant>,
     sent: HashMap<Path, usize>,
+    media_to: HashMap<IpAddr, usize>,
     taps: HashMap<IpAddr, Tap>,
     /// Sent before the browser knew its keys.
     waiting: HashMap<IpAddr, Vec<Vec<u8>>>,
@@ -90,6 +91,7 @@ impl Checker {
             newest: HashMap::new(),
             proven: HashMap::new(),
             sent: HashMap::new(),
+            media_to: HashMap::new(),
             taps: HashMap::new(),
             waiting: HashMap::new(),
             streams: HashMap::new(),
@@ -170,6 +172,7 @@ impl Checker {
         if kind >= 128 {
             assert!(bytes.len() <= 1500, "{} bytes", bytes.len());
             let ip = path.remote.ip();
+            *self.media_to.entry(ip).or_default() += 1;
             self.waiting.entry(ip).or_default().push(bytes.to_vec());
             self.read_waiting(browser);
         }
@@ -295,6 +298,11 @@ impl Checker {
     /// Datagrams sent to a path so far.
     pub(crate) fn sent_to(&self, path: Path) -> usize {
         self.sent.get(&path).copied().unwrap_or(0)
+    }
+
+    /// RTP and RTCP packets sent to a browser so far.
+    pub(crate) fn media_to(&self, ip: IpAddr) -> usize {
+        self.media_to.get(&ip).copied().unwrap_or(0)
     }
 
     /// A number for all that was sent, in order.

@@ -73,6 +73,8 @@ fn reordering_changes_no_number() {
         let (mut world, alice, bob) = pair(seed, Codec::Vp8);
         world.link(alice, Link::reordering(0.1), Link::GOOD);
         world.run_ms(3000);
+        world.link(alice, Link::GOOD, Link::GOOD);
+        world.run_ms(100);
         let video = world.browsers[bob].video(0);
         assert_eq!(video.holes(), 0, "seed {seed}");
         assert!(

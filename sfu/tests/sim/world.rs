@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) events: Vec<(Instant, Event)>,
     pub(crate) checker: Checker,
     pub(crate) room: RoomId,
+    /// RTP and RTCP of the first browser as it reached the shard.
+    pub(crate) captured: Vec<Vec<u8>>,
     seed: u64,
     arena: Arena,
     rounds: usize,
@@ -76,6 +78,7 @@ impl World {
             events: Vec::new(),
             checker: Checker::new(start),
             room: RoomId::new(0, 1),
+            captured: Vec::new(),
             seed,
             arena: Arena::new(),
             rounds: 0,
@@ -226,6 +229,9 @@ impl World {
         for delivery in &up {
             let path = delivery.path;
             self.checker.note_delivered(self.now, path, &delivery.bytes);
+            if path.remote == self.browsers[0].address && delivery.bytes[0] >= 128 {
+                self.captured.push(delivery.bytes.clone());
+            }
         }
         let mut batch: Vec<Datagram<'_>> = up
             .iter_mut()

@@ -1,0 +1,190 @@
+//! Layers: which each subscription gets, what its subscriber is told, and the keyframes it takes.
+
+use std::time::Instant;
+
+use crate::publisher::keyframes::Urgency;
+use crate::publisher::track::Track;
+use crate::room::Sink;
+use crate::sfu::{Event, Kind, PauseReason, StreamState, View};
+use crate::shard::Shard;
+use crate::subscriber::allocator::{Allocation, Request, allocate};
+
+impl Shard {
+    /// Shares a subscriber's estimate among its video, aims every subscription, asks for keyframes.
+    pub(super) fn allocate(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        self.metrics.allocations += 1;
+        let subscriber = &mut peer.subscriber;
+        let mut requests = Vec::new();
+        for slot in subscriber
+            .slots
+            .iter()
+            .filter(|slot| slot.kind == Kind::Video)
+        {
+            if let Some(subscription) = &slot.subscription
+                && let Some(track) = self.tracks.get_mut(subscription.track)
+            {
+                requests.push(request(track, subscription.view, now));
+            }
+        }
+        let mut allocations = Vec::new();
+        allocate(
+            subscriber.estimator.estimate_bps(),
+            &requests,
+            &mut allocations,
+        );
+        let mut allocations = allocations.into_iter();
+        for slot in &mut subscriber.slots {
+            if let Some(subscription) = &mut slot.subscription
+                && let Some(track) = self.tracks.get_mut(subscription.track)
+            {
+                subscription.allocation = match slot.kind {
+                    Kind::Audio if subscription.view.paused => {
+                        Allocation::Paused(PauseReason::View)
+                    }
+                    Kind::Audio => Allocation::Layer(0),
+                    Kind::Video => allocations.next().unwrap_or(Allocation::Layer(0)),
+                };
+                subscription.aim(track, now);
+            }
+        }
+        self.tell_streams(key);
+        self.request_needed_keyframes(now, key);
+    }
+
+    /// Tells a subscriber what changed in what it receives.
+    pub(super) fn tell_streams(&mut self, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.subscriber.take_news();
+        let participant = peer.participant;
+        for slot in &mut peer.subscriber.slots {
+            let Some(subscription) = &mut slot.subscription else {
+                continue;
+            };
+            let Some(track) = self.tracks.get(subscription.track) else {
+                continue;
+            };
+            let state = subscription.state(track);
+            if subscription.told == Some(state) {
+                continue;
+            }
+            if matches!(
+                (subscription.told, state),
+                (Some(StreamState::Active { .. }), StreamState::Active { .. })
+            ) {
+                self.metrics.layer_switches += 1;
+            }
+            subscription.told = Some(state);
+            let track = subscription.id;
+            self.events.push_back(Event::StreamChanged {
+                participant,
+                track,
+                state,
+            });
+        }
+    }
+
+    /// Asks the publishers for the keyframes a subscriber waits for.
+    pub(super) fn request_needed_keyframes(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if !peer
+            .transport
+            .as_ref()
+            .is_some_and(|transport| transport.is_connected())
+        {
+            return;
+        }
+        let mut needs = Vec::new();
+        for slot in peer
+            .subscriber
+            .slots
+            .iter_mut()
+            .filter(|slot| slot.kind == Kind::Video)
+        {
+            let Some(subscription) = &mut slot.subscription else {
+                continue;
+            };
+            if let Some(layer) = subscription.take_keyframe_need(now) {
+                let urgency = match subscription.is_waiting {
+                    true => Urgency::Joiner,
+                    false => Urgency::Viewer,
+                };
+                needs.push((subscription.track, layer, urgency));
+            }
+        }
+        for (track, layer, urgency) in needs {
+            self.request_keyframe(now, track, usize::from(layer), urgency);
+        }
+    }
+
+    /// The transport came up: everything waits for a first keyframe.
+    pub(super) fn request_first_keyframes(&mut self, now: Instant, key: usize) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            for slot in &mut peer.subscriber.slots {
+                if let Some(subscription) = &mut slot.subscription {
+                    subscription.renew_keyframe_need();
+                }
+            }
+        }
+        self.allocate(now, key);
+    }
+
+    /// A track's layers came, went or changed: everyone who receives it aims anew.
+    pub(super) fn refresh_track(&mut self, now: Instant, track_key: usize) {
+        let Some(track) = self.tracks.get_mut(track_key) else {
+            return;
+        };
+        if track.take_change(now) {
+            let info = track.info(now);
+            let (room, owner) = (track.room, track.owner);
+            let room = self.rooms.get(room).map(|room| room.id);
+            let participant = self.peers.get(owner).map(|peer| peer.participant);
+            if let (Some(room), Some(participant)) = (room, participant) {
+                self.events.push_back(Event::TrackChanged {
+                    room,
+                    participant,
+                    track: info,
+                });
+            }
+        }
+        let Some(track) = self.tracks.get(track_key) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(track.room) else {
+            return;
+        };
+        let sinks: Vec<Sink> = room.sinks(track.route).to_vec();
+        for Sink::Subscription { peer, .. } in sinks {
+            self.allocate(now, peer);
+        }
+    }
+
+    /// The layers of a track have other places now: every selector begins anew.
+    pub(super) fn restart_selectors(&mut self, track_key: usize) {
+        for (_, peer) in &mut self.peers {
+            let slots = peer.subscriber.slots.iter_mut();
+            let subscriptions = slots.filter_map(|slot| slot.subscription.as_mut());
+            for subscription in subscriptions.filter(|s| s.track == track_key) {
+                subscription.selector.restart();
+                subscription.renew_keyframe_need();
+            }
+        }
+    }
+}
+
+/// What one subscription could get, as the allocator sees it.
+fn request(track: &mut Track, view: View, now: Instant) -> Request {
+    let (layers, layer_count) = track.layer_options(now);
+    Request {
+        view,
+        layers,
+        layer_count,
+        priority: track.priority(view),
+    }
+}
