@@ -115,10 +115,12 @@ impl Publisher {
         self.sections.push(section);
     }
 
-    /// Forgets a track's section and sources.
-    pub(crate) fn remove_track(&mut self, track: usize) {
+    /// Forgets a track's section and sources; returns what these were.
+    pub(crate) fn remove_track(&mut self, track: usize) -> Vec<Binding> {
         self.sections.retain(|section| section.track != track);
-        self.bindings.retain(|binding| binding.track != track);
+        self.bindings
+            .extract_if(.., |binding| binding.track == track)
+            .collect()
     }
 
     /// The section that publishes this track.
@@ -331,7 +333,8 @@ impl PublishedSection {
 
     /// Reads a media packet as this section negotiated it.
     fn accept<'a>(&self, view: &RtpView<'a>, payload: &'a [u8]) -> Option<Incoming<'a>> {
-        self.incoming(view, view.payload_type, view.sequence, payload, false)
+        let numbers = (view.payload_type, view.sequence);
+        self.incoming(view, numbers, payload)
     }
 
     /// Reads the packet inside a retransmission (RFC 4588 §4); `None` for padding on its SSRC.
@@ -340,16 +343,19 @@ impl PublishedSection {
         let rtx = PayloadType(view.payload_type);
         let codec = self.codecs.iter().find(|codec| codec.rtx == Some(rtx))?;
         let sequence = u16::from_be_bytes(*sequence);
-        self.incoming(view, codec.payload_type.0, sequence, payload, true)
+        let numbers = (codec.payload_type.0, sequence);
+        let restored = self.incoming(view, numbers, payload)?;
+        Some(Incoming {
+            is_recovered: true,
+            ..restored
+        })
     }
 
     fn incoming<'a>(
         &self,
         view: &RtpView<'a>,
-        payload_type: u8,
-        sequence: u16,
+        (payload_type, sequence): (u8, u16),
         payload: &'a [u8],
-        is_recovered: bool,
     ) -> Option<Incoming<'a>> {
         let negotiated = self.codec_of(payload_type)?;
         let (codec, codec_offset) = match negotiated.format {
@@ -370,7 +376,7 @@ impl PublishedSection {
             codec_offset,
             audio_level: extension(Extension::AudioLevel).and_then(|level| level.first().copied()),
             dependency_descriptor: extension(Extension::DependencyDescriptor).unwrap_or_default(),
-            is_recovered,
+            is_recovered: false,
         })
     }
 }

@@ -8,7 +8,7 @@ mod unwrap;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use unwrap::{SequenceUnwrapper, TimestampUnwrapper, newer_u16};
+pub(crate) use unwrap::{SequenceUnwrapper, TimestampUnwrapper};
 
 use cursor::{Writer, array_at, u16_at, u32_at};
 
@@ -23,7 +23,7 @@ pub(crate) const HEADER_BYTES: usize = 12;
 /// |                             SSRC                              |
 /// |     CC x CSRC, then if X: profile, length in words, extensions |
 /// ```
-/// Works on an encrypted packet as well: only `payload` and `padding_len` need a decrypted one.
+/// Works on an encrypted packet as well: only `payload` needs a decrypted one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RtpView<'a> {
     /// The marker bit.
@@ -77,6 +77,7 @@ impl<'a> RtpView<'a> {
     }
 
     /// The header extensions with their ids, in wire order (RFC 8285).
+    #[cfg(test)]
     pub(crate) fn extensions(&self) -> Extensions<'a> {
         self.extensions
     }
@@ -87,16 +88,6 @@ impl<'a> RtpView<'a> {
             .into_iter()
             .find(|&(found, _)| found == id)
             .map(|(_, data)| data)
-    }
-
-    /// The header's bytes, extensions included.
-    pub(crate) fn header(&self) -> &'a [u8] {
-        self.packet.get(..self.header_len).unwrap_or_default()
-    }
-
-    /// The whole packet.
-    pub(crate) fn packet(&self) -> &'a [u8] {
-        self.packet
     }
 
     /// The payload of a decrypted packet without its padding.
@@ -113,13 +104,6 @@ impl<'a> RtpView<'a> {
             return None;
         }
         body.get(..body.len().checked_sub(length)?)
-    }
-
-    /// Bytes of padding at the end of a decrypted packet; 0 when there is none or it is malformed.
-    pub(crate) fn padding_len(&self) -> usize {
-        let body_len = self.packet.len().saturating_sub(self.header_len);
-        self.payload()
-            .map_or(0, |payload| body_len.saturating_sub(payload.len()))
     }
 }
 

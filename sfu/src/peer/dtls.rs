@@ -260,9 +260,6 @@ enum State {
 /// An output with its bytes.
 enum Ready {
     Transmit(Vec<u8>),
-    Keys(SrtpKeying),
-    Connected,
-    Data(Vec<u8>),
     Closed,
 }
 
@@ -345,16 +342,12 @@ impl Dtls {
     /// What to do next; `buf` takes the bytes and holds at least 2,048 (longer data is dropped).
     pub(crate) fn poll(&mut self, buf: &mut [u8]) -> DtlsOutput {
         while let Some(ready) = self.ready.pop_front() {
-            let (bytes, output): (_, fn(usize) -> DtlsOutput) = match ready {
-                Ready::Transmit(bytes) => (bytes, DtlsOutput::Transmit),
-                Ready::Data(bytes) => (bytes, DtlsOutput::Data),
-                Ready::Keys(keys) => return DtlsOutput::Keys(keys),
-                Ready::Connected => return self.open(),
-                Ready::Closed => return self.close(),
+            let Ready::Transmit(bytes) = ready else {
+                return self.close();
             };
             if let Some(start) = buf.get_mut(..bytes.len()) {
                 start.copy_from_slice(&bytes);
-                return output(bytes.len());
+                return DtlsOutput::Transmit(bytes.len());
             }
         }
         self.poll_engine(buf)

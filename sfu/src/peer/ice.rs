@@ -206,11 +206,6 @@ impl IceLite {
         self.tuples.iter().any(|valid| valid.tuple == tuple)
     }
 
-    /// The validated tuples, oldest first.
-    pub(crate) fn tuples(&self) -> impl Iterator<Item = Path> {
-        self.tuples.iter().map(|valid| valid.tuple)
-    }
-
     /// Whether the peer is still there, by what was heard on the tuple we send on.
     pub(crate) fn state(&self, now: Instant) -> IceState {
         let Some(last_heard) = self.last_heard() else {

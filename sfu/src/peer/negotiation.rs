@@ -10,8 +10,8 @@ mod offer;
 
 use std::net::SocketAddr;
 
-pub(crate) use self::answer::{ice_fragment, order_candidates, write_answer};
-pub(crate) use self::codecs::{Feedback, Format, NegotiatedCodec, choose_codecs, map_codec};
+pub(crate) use self::answer::{ice_fragment, write_answer};
+pub(crate) use self::codecs::{Format, NegotiatedCodec, choose_codecs, map_codec};
 pub(crate) use self::extensions::{Extension, negotiated_extensions};
 pub(crate) use self::offer::parse_offer;
 use super::dtls::{DtlsRole, Fingerprint};
@@ -168,7 +168,7 @@ pub(crate) struct LocalTransport<'a> {
     pub(crate) ice: &'a Credentials,
     pub(crate) fingerprint: &'a Fingerprint,
     pub(crate) role: DtlsRole,
-    /// Host candidates in the order of [`order_candidates`].
+    /// Host candidates, best first: some clients (ffmpeg) try no other.
     pub(crate) udp: &'a [SocketAddr],
     /// Passive ICE-TCP candidates (RFC 6544), in the same order.
     pub(crate) tcp: &'a [SocketAddr],

@@ -9,8 +9,7 @@ mod tests;
 
 pub(crate) use twcc::{TwccFeedback, TwccHeader, write_twcc};
 pub(crate) use write::{
-    SenderReportFields, write_bye, write_fir, write_nack, write_pli, write_remb, write_rr,
-    write_sdes_cname, write_sr,
+    SenderReportFields, write_fir, write_nack, write_pli, write_rr, write_sdes_cname, write_sr,
 };
 
 use crate::rtp::cursor::{array_at, u16_at, u32_at, u64_at};
@@ -55,31 +54,16 @@ pub(crate) enum Rtcp<'a> {
         ntp: u64,
         /// The same instant in ticks of the codec's clock.
         rtp_ts: u32,
-        /// RTP packets sent since the start.
-        packets: u32,
-        /// Payload bytes sent since the start.
-        octets: u32,
         /// What the sender receives.
         reports: Reports<'a>,
     },
     /// RR: what a receiver receives.
     ReceiverReport {
-        /// The receiver.
-        ssrc: u32,
         /// One block per source.
         reports: Reports<'a>,
     },
-    /// SDES: who a source belongs to; nobody needs its content.
-    Sdes,
-    /// BYE: sources that end.
-    Bye {
-        /// At most 31.
-        ssrcs: Ssrcs<'a>,
-    },
     /// Generic NACK: packets to send again (RFC 4585 §6.2.1).
     Nack {
-        /// Who asks.
-        sender: u32,
         /// The stream it asks for.
         media: u32,
         /// The missing sequence numbers, at most 1000.
@@ -87,15 +71,11 @@ pub(crate) enum Rtcp<'a> {
     },
     /// PLI: a keyframe request (RFC 4585 §6.3.1).
     Pli {
-        /// Who asks.
-        sender: u32,
         /// The stream it asks for.
         media: u32,
     },
     /// FIR: keyframe requests (RFC 5104 §4.3.1).
     Fir {
-        /// Who asks.
-        sender: u32,
         /// The streams it asks for, at most 31, each with a number that repeats with the request.
         entries: FirEntries<'a>,
     },
@@ -105,21 +85,9 @@ pub(crate) enum Rtcp<'a> {
     Remb {
         /// Bits per second, all streams together.
         bitrate_bps: u64,
-        /// The streams it covers.
-        ssrcs: Ssrcs<'a>,
     },
-    /// XR (RFC 3611); read by nobody yet.
-    Xr {
-        /// Who reports.
-        ssrc: u32,
-    },
-    /// Well-formed, but nothing we know.
-    Unknown {
-        /// The packet type.
-        packet_type: u8,
-        /// The count or feedback format.
-        count: u8,
-    },
+    /// Well-formed, but nothing we act on: SDES, BYE, XR, and what we do not know.
+    Other,
 }
 
 impl<'a> Rtcp<'a> {
@@ -134,23 +102,13 @@ impl<'a> Rtcp<'a> {
                 ssrc: u32_at(body, 0)?,
                 ntp: u64_at(body, 4)?,
                 rtp_ts: u32_at(body, 12)?,
-                packets: u32_at(body, 16)?,
-                octets: u32_at(body, 20)?,
                 reports: Reports::parse(body.get(24..)?, count)?,
             },
             (RECEIVER_REPORT, _) => Self::ReceiverReport {
-                ssrc: u32_at(body, 0)?,
                 reports: Reports::parse(body.get(4..)?, count)?,
             },
-            (SOURCE_DESCRIPTION, _) => Self::Sdes,
-            (GOODBYE, _) => Self::Bye {
-                ssrcs: Ssrcs::parse(body, count)?,
-            },
-            (EXTENDED_REPORT, _) => Self::Xr {
-                ssrc: u32_at(body, 0)?,
-            },
             (TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK, _) => Self::parse_feedback(packet)?,
-            _ => Self::Unknown { packet_type, count },
+            _ => Self::Other,
         })
     }
 
@@ -161,27 +119,22 @@ impl<'a> Rtcp<'a> {
             count: format,
             body,
         } = packet;
-        let (sender, media) = (u32_at(body, 0)?, u32_at(body, 4)?);
+        let media = u32_at(body, 4)?;
         let fci = body.get(8..)?;
         Some(match (packet_type, format) {
             (TRANSPORT_FEEDBACK, NACK) => Self::Nack {
-                sender,
                 media,
                 lost: Lost::parse(fci),
             },
-            (TRANSPORT_FEEDBACK, TWCC) => Self::Twcc(TwccFeedback::parse(sender, media, fci)?),
-            (PAYLOAD_FEEDBACK, PLI) => Self::Pli { sender, media },
+            (TRANSPORT_FEEDBACK, TWCC) => Self::Twcc(TwccFeedback::parse(fci)?),
+            (PAYLOAD_FEEDBACK, PLI) => Self::Pli { media },
             (PAYLOAD_FEEDBACK, FIR) => Self::Fir {
-                sender,
                 entries: FirEntries { rest: fci },
             },
             (PAYLOAD_FEEDBACK, APPLICATION) if fci.first_chunk() == Some(REMB) => {
                 Self::parse_remb(fci)?
             }
-            _ => Self::Unknown {
-                packet_type,
-                count: format,
-            },
+            _ => Self::Other,
         })
     }
 
@@ -196,10 +149,8 @@ impl<'a> Rtcp<'a> {
         } else {
             u64::MAX // 64 bits cannot hold it: no limit at all
         };
-        Some(Self::Remb {
-            bitrate_bps,
-            ssrcs: Ssrcs::parse(fci.get(8..)?, count)?,
-        })
+        fci.get(8..8 + usize::from(count) * 4)?;
+        Some(Self::Remb { bitrate_bps })
     }
 }
 
@@ -296,30 +247,6 @@ impl Iterator for Reports<'_> {
     }
 }
 
-/// A list of sources.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ssrcs<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Ssrcs<'a> {
-    fn parse(body: &'a [u8], count: u8) -> Option<Self> {
-        Some(Self {
-            rest: body.get(..usize::from(count) * 4)?,
-        })
-    }
-}
-
-impl Iterator for Ssrcs<'_> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        let (ssrc, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(u32::from_be_bytes(*ssrc))
-    }
-}
-
 /// The streams of a FIR with their request numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FirEntries<'a> {
@@ -386,10 +313,8 @@ const NACK_MAX: usize = 1000;
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
-const GOODBYE: u8 = 203;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
-const EXTENDED_REPORT: u8 = 207;
 
 const NACK: u8 = 1;
 const TWCC: u8 = 15;

@@ -154,6 +154,7 @@ impl DataChannels {
     }
 
     /// Whether the client has opened this channel.
+    #[cfg(test)]
     pub(crate) fn is_open(&self, channel: DataChannel) -> bool {
         self.stream_of(channel).is_some()
     }

@@ -43,119 +43,6 @@ impl SrtpProfile {
             Self::Aes128CmSha1_80 => 14,
         }
     }
-
-    /// Bytes of keying material that DTLS exports: both keys, then both salts (RFC 5764 §4.2).
-    pub(crate) const fn keying_material_len(self) -> usize {
-        2 * (self.key_len() + self.salt_len())
-    }
-
-    /// Bytes that `protect_rtp` adds to header and payload.
-    pub(crate) const fn rtp_overhead(self) -> usize {
-        match self {
-            Self::AeadAes256Gcm | Self::AeadAes128Gcm => 16,
-            Self::Aes128CmSha1_80 => 10,
-        }
-    }
-
-    /// Bytes that `protect_rtcp` adds: the tag, and the word of E bit and index.
-    pub(crate) const fn rtcp_overhead(self) -> usize {
-        self.rtp_overhead() + INDEX_WORD_BYTES
-    }
-}
-
-/// Master keys and salts of both directions.
-#[derive(Clone)]
-pub(crate) struct SrtpKeys {
-    profile: SrtpProfile,
-    client: MasterKey,
-    server: MasterKey,
-}
-
-#[derive(Clone)]
-struct MasterKey {
-    key: [u8; 32],
-    salt: [u8; 14],
-}
-
-impl SrtpKeys {
-    /// Splits the material exported under `EXTRACTOR-dtls_srtp` (RFC 5764 §4.2):
-    /// client key, server key, client salt, server salt.
-    pub(crate) fn from_keying_material(
-        profile: SrtpProfile,
-        material: &[u8],
-    ) -> Result<Self, KeyError> {
-        if material.len() != profile.keying_material_len() {
-            return Err(KeyError::Length);
-        }
-        let (keys, salts) = material
-            .split_at_checked(2 * profile.key_len())
-            .ok_or(KeyError::Length)?;
-        let (client_key, server_key) = keys
-            .split_at_checked(profile.key_len())
-            .ok_or(KeyError::Length)?;
-        let (client_salt, server_salt) = salts
-            .split_at_checked(profile.salt_len())
-            .ok_or(KeyError::Length)?;
-        let client = MasterKey::new(client_key, client_salt).ok_or(KeyError::Length)?;
-        let server = MasterKey::new(server_key, server_salt).ok_or(KeyError::Length)?;
-        Ok(Self {
-            profile,
-            client,
-            server,
-        })
-    }
-
-    /// The pair of contexts of the end that was the DTLS client, or the DTLS server.
-    pub(crate) fn contexts(
-        &self,
-        is_dtls_client: bool,
-    ) -> Result<(SendContext, ReceiveContext), KeyError> {
-        let (local, remote) = if is_dtls_client {
-            (&self.client, &self.server)
-        } else {
-            (&self.server, &self.client)
-        };
-        let send = SendContext::new(
-            self.profile,
-            local.key(self.profile),
-            local.salt(self.profile),
-        )?;
-        let receive = ReceiveContext::new(
-            self.profile,
-            remote.key(self.profile),
-            remote.salt(self.profile),
-        )?;
-        Ok((send, receive))
-    }
-}
-
-impl std::fmt::Debug for SrtpKeys {
-    /// Names the profile only: keys are never printed.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SrtpKeys")
-            .field("profile", &self.profile)
-            .finish_non_exhaustive()
-    }
-}
-
-impl MasterKey {
-    fn new(key: &[u8], salt: &[u8]) -> Option<Self> {
-        let mut master = Self {
-            key: [0; 32],
-            salt: [0; 14],
-        };
-        master.key.get_mut(..key.len())?.copy_from_slice(key);
-        master.salt.get_mut(..salt.len())?.copy_from_slice(salt);
-        Some(master)
-    }
-
-    fn key(&self, profile: SrtpProfile) -> &[u8] {
-        self.key.get(..profile.key_len()).unwrap_or_default()
-    }
-
-    fn salt(&self, profile: SrtpProfile) -> &[u8] {
-        self.salt.get(..profile.salt_len()).unwrap_or_default()
-    }
 }
 
 /// Protects the packets of one direction; lives as long as its keys.
@@ -289,17 +176,12 @@ impl ReceiveContext {
         Ok(length)
     }
 
-    /// Drops the state of a source that is gone for good (unpublished), so that it no longer counts.
+    /// Lets a source that was unpublished make room for a new one, once there is no other room.
     ///
-    /// Its old packets would pass the replay check again: the caller no longer routes this SSRC.
-    pub(crate) fn forget(&mut self, ssrc: u32) {
-        self.rtp_sources.forget(ssrc);
-        self.rtcp_sources.forget(ssrc);
-    }
-
-    /// How many RTP sources have proven themselves and are remembered.
-    pub(crate) fn source_count(&self) -> usize {
-        self.rtp_sources.len()
+    /// Until then it is remembered: forgotten at once, its old packets would pass the replay check.
+    pub(crate) fn retire(&mut self, ssrc: u32) {
+        self.rtp_sources.retire(ssrc);
+        self.rtcp_sources.retire(ssrc);
     }
 }
 
@@ -315,7 +197,7 @@ pub(crate) enum SrtpError {
     /// Seen before, or older than the replay window.
     #[error("replayed or too old")]
     Replayed,
-    /// A new source while 64 are known.
+    /// A new source while 64 are known and in use.
     #[error("too many sources")]
     TooManySources,
 }

@@ -201,6 +201,13 @@ impl Transport {
         Ok(length)
     }
 
+    /// Lets an unpublished source make room for a new one.
+    pub(crate) fn retire_source(&mut self, ssrc: u32) {
+        if let Some(keys) = &mut self.keys {
+            keys.receive.retire(ssrc);
+        }
+    }
+
     fn note_authenticated(&mut self, now: Instant, path: Path) {
         self.ice.note_authenticated(now, path);
         if self.is_silenced {

@@ -55,7 +55,7 @@ impl Encoding {
         let clock_rate = clock_rate(kind);
         Self {
             rid,
-            layer: Layer::new(kind, rid, clock_rate),
+            layer: Layer::new(kind, clock_rate),
             nack: NackGenerator::new(),
             reception: Reception::new(clock_rate),
             uses_nack: false,

@@ -5,7 +5,6 @@ pub(crate) mod ring;
 
 use std::time::{Duration, Instant};
 
-use crate::ids::{Rid, Ssrc};
 use crate::sfu::Kind;
 
 pub(crate) use rate::RateWindow;
@@ -29,12 +28,6 @@ pub(crate) struct SenderReport {
 /// One simulcast encoding as it comes from its publisher; a track without simulcast has one.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Its RTP stream id; `None` without simulcast.
-    pub(crate) rid: Option<Rid>,
-    /// The stream's SSRC, once known.
-    pub(crate) ssrc: Option<Ssrc>,
-    /// The SSRC of its retransmissions, once known.
-    pub(crate) rtx_ssrc: Option<Ssrc>,
     /// Its last packets.
     pub(crate) ring: PacketRing,
     /// Picture size of the last keyframe that said one.
@@ -48,11 +41,8 @@ pub(crate) struct Layer {
 
 impl Layer {
     /// An encoding nothing came of yet; `clock_rate` is its RTP clock in Hz.
-    pub(crate) fn new(kind: Kind, rid: Option<Rid>, clock_rate: u32) -> Self {
+    pub(crate) fn new(kind: Kind, clock_rate: u32) -> Self {
         Self {
-            rid,
-            ssrc: None,
-            rtx_ssrc: None,
             ring: PacketRing::new(kind),
             size: None,
             last_sender_report: None,
@@ -85,11 +75,6 @@ impl Layer {
     /// When the last packet came in.
     pub(crate) fn last_packet(&self) -> Option<Instant> {
         self.last_packet
-    }
-
-    /// The RTP clock in Hz.
-    pub(crate) fn clock_rate(&self) -> u32 {
-        self.clock_rate
     }
 
     /// The publisher's wall clock (NTP, 32.32 bits) at an RTP timestamp, by its last sender report.
@@ -142,7 +127,7 @@ mod tests {
     #[test]
     fn lives_while_packets_come() {
         let start = Instant::now();
-        let mut layer = Layer::new(Kind::Video, Rid::parse("q"), 90_000);
+        let mut layer = Layer::new(Kind::Video, 90_000);
         assert!(!layer.is_live(start));
         assert!(push(&mut layer, 1, start).is_some());
         assert!(push(&mut layer, 2, start).is_some());
@@ -155,7 +140,7 @@ mod tests {
 
     #[test]
     fn maps_timestamps_to_the_publishers_clock() {
-        let mut layer = Layer::new(Kind::Video, None, 90_000);
+        let mut layer = Layer::new(Kind::Video, 90_000);
         assert_eq!(layer.ntp_of(0), None);
         layer.last_sender_report = Some(SenderReport {
             ntp: 5 << 32,

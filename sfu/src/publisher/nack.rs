@@ -30,8 +30,6 @@ pub(crate) struct NackGenerator {
     /// In the order of their sequence numbers.
     missing: VecDeque<Missing>,
     newest: Option<u64>,
-    given_up_count: u64,
-    recovered_count: u64,
     wants_keyframe: bool,
 }
 
@@ -41,8 +39,6 @@ impl NackGenerator {
         Self {
             missing: VecDeque::new(),
             newest: None,
-            given_up_count: 0,
-            recovered_count: 0,
             wants_keyframe: false,
         }
     }
@@ -56,7 +52,6 @@ impl NackGenerator {
         if sequence <= newest {
             if let Ok(at) = self.missing.binary_search_by_key(&sequence, |m| m.sequence) {
                 self.missing.remove(at);
-                self.recovered_count += 1;
             }
             return;
         }
@@ -64,7 +59,6 @@ impl NackGenerator {
         let gap = sequence - newest - 1;
         if gap > MISSING_MAX as u64 {
             // The source jumped: what lies between was never sent or is beyond recovery.
-            self.given_up_count += self.missing.len() as u64;
             self.missing.clear();
             self.wants_keyframe = true;
             return;
@@ -72,7 +66,6 @@ impl NackGenerator {
         for lost in newest + 1..sequence {
             if self.missing.len() >= MISSING_MAX {
                 self.missing.pop_front();
-                self.given_up_count += 1;
                 self.wants_keyframe = true;
             }
             let missing = Missing {
@@ -122,25 +115,13 @@ impl NackGenerator {
         std::mem::take(&mut self.wants_keyframe)
     }
 
-    /// Packets that were given up so far.
-    pub(crate) fn given_up_count(&self) -> u64 {
-        self.given_up_count
-    }
-
-    /// Packets that came after they were missed.
-    pub(crate) fn recovered_count(&self) -> u64 {
-        self.recovered_count
-    }
-
     fn give_up(&mut self, now: Instant) {
         let before = self.missing.len();
         self.missing.retain(|missing| {
             missing.requests < REQUESTS_MAX
                 && now.saturating_duration_since(missing.noticed) < AGE_MAX
         });
-        let lost = before - self.missing.len();
-        self.given_up_count += lost as u64;
-        self.wants_keyframe |= lost > 0;
+        self.wants_keyframe |= self.missing.len() < before;
     }
 }
 
@@ -186,7 +167,6 @@ mod tests {
         nack.received(start + REORDER_DELAY, 65_542);
         // Three newer packets are proof enough; 65 539 and up have to wait.
         assert_eq!(poll(&mut nack, start + REORDER_DELAY), [2, 3]);
-        assert_eq!(nack.recovered_count(), 1);
         assert_eq!(
             poll(&mut nack, start + REORDER_DELAY + RTT),
             [0, 2, 3, 4, 5]
@@ -205,7 +185,6 @@ mod tests {
             requests += poll(&mut nack, now).len();
         }
         assert_eq!(requests, 10);
-        assert_eq!(nack.given_up_count(), 1);
         assert!(nack.take_wants_keyframe() && !nack.take_wants_keyframe());
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ids::{Mid, Rid, TrackId};
+use crate::ids::{Rid, TrackId};
 use crate::publisher::encoding::Encoding;
 use crate::publisher::keyframes::KeyframeBudget;
 use crate::room::speakers::LevelMeter;
@@ -17,7 +17,6 @@ pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) room: usize,
     pub(crate) owner: usize,
-    pub(crate) mid: Mid,
     pub(crate) kind: Kind,
     pub(crate) source: Source,
     pub(crate) name: String,
@@ -38,7 +37,15 @@ pub(crate) struct Track {
     /// Encodings in ascending picture size: `ranks[0]` is the lowest layer's index.
     ranks: Vec<u8>,
     /// What was last told about codec and layers.
-    told: Option<(Option<Codec>, Vec<(bool, u16, u16)>)>,
+    told: Option<Telling>,
+}
+
+/// What is told of a track as it changes.
+#[derive(PartialEq, Eq)]
+struct Telling {
+    codec: Option<Codec>,
+    /// Liveness, width and height, lowest layer first.
+    layers: Vec<(bool, u16, u16)>,
 }
 
 /// Whose a new track is and under which numbers it runs.
@@ -64,7 +71,6 @@ impl Track {
             id: ownership.id,
             room: ownership.room,
             owner: ownership.owner,
-            mid: publish.mid,
             kind,
             source: publish.source,
             name: publish.name.clone(),
@@ -204,14 +210,17 @@ impl Track {
         changed
     }
 
-    fn telling(&self, now: Instant) -> (Option<Codec>, Vec<(bool, u16, u16)>) {
+    fn telling(&self, now: Instant) -> Telling {
         let layers = (0..self.ranks.len())
             .map(|rank| {
                 let (width, height) = self.size_of(rank);
                 (self.is_live(rank, now), width, height)
             })
             .collect();
-        (self.codec, layers)
+        Telling {
+            codec: self.codec,
+            layers,
+        }
     }
 
     fn ranked(&self, rank: usize) -> Option<&Encoding> {

@@ -25,11 +25,6 @@ impl SequenceUnwrapper {
         self.highest = Some(highest.max(extended));
         extended
     }
-
-    /// The highest number so far; `None` before the first.
-    pub(crate) fn highest(&self) -> Option<u64> {
-        self.highest
-    }
 }
 
 /// Extends 32-bit RTP timestamps to `u64`, relative to the highest one seen.
@@ -55,9 +50,4 @@ impl TimestampUnwrapper {
         self.highest = Some(highest.max(extended));
         extended
     }
-}
-
-/// Whether sequence number `a` comes after `b`, by the shorter way around (RFC 1982 §3.2).
-pub(crate) fn newer_u16(a: u16, b: u16) -> bool {
-    a.wrapping_sub(b).cast_signed() > 0
 }

@@ -188,7 +188,11 @@ impl Shard {
         self.track_keys.remove(&track.id);
         self.metrics.tracks = self.tracks.len() as u64;
         if let Some(owner) = self.peers.get_mut(track.owner) {
-            owner.publisher.remove_track(key);
+            for binding in owner.publisher.remove_track(key) {
+                if let Some(transport) = &mut owner.transport {
+                    transport.retire_source(binding.ssrc);
+                }
+            }
             let (participant, track_id) = (owner.participant, track.id);
             if let Some(room) = self.rooms.get(track.room).map(|room| room.id) {
                 let track = track_id;

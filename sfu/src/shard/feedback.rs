@@ -40,28 +40,27 @@ impl Shard {
                 ntp,
                 rtp_ts,
                 reports,
-                ..
             } => {
                 self.handle_sender_report(now, key, ssrc, (ntp, rtp_ts));
                 reports.for_each(|block| self.handle_report_block(now, key, &block));
             }
-            Rtcp::ReceiverReport { reports, .. } => {
+            Rtcp::ReceiverReport { reports } => {
                 reports.for_each(|block| self.handle_report_block(now, key, &block));
             }
-            Rtcp::Nack { media, lost, .. } => self.handle_nack(key, media, lost),
-            Rtcp::Pli { media, .. } => self.handle_keyframe_request(now, key, media),
-            Rtcp::Fir { entries, .. } => {
+            Rtcp::Nack { media, lost } => self.handle_nack(key, media, lost),
+            Rtcp::Pli { media } => self.handle_keyframe_request(now, key, media),
+            Rtcp::Fir { entries } => {
                 for (media, _) in entries {
                     self.handle_keyframe_request(now, key, media);
                 }
             }
             Rtcp::Twcc(feedback) => self.handle_arrivals(now, key, &feedback),
-            Rtcp::Remb { bitrate_bps, .. } => {
+            Rtcp::Remb { bitrate_bps } => {
                 if let Some(peer) = self.peers.get_mut(key) {
                     peer.subscriber.estimator.handle_remb(now, bitrate_bps);
                 }
             }
-            Rtcp::Sdes | Rtcp::Bye { .. } | Rtcp::Xr { .. } | Rtcp::Unknown { .. } => {}
+            Rtcp::Other => {}
         }
     }
 

@@ -163,7 +163,7 @@ mod tests {
             let mut before = slots(audio, video);
             let mut used = Vec::new();
             for (slot, track) in before.iter_mut().zip(carried) {
-                let fits = |track: &usize| (track % 2 == 0) == (slot.kind == Kind::Audio);
+                let fits = |track: &usize| track.is_multiple_of(2) == (slot.kind == Kind::Audio);
                 slot.track = track.filter(fits).filter(|track| !used.contains(track));
                 used.extend(slot.track);
             }

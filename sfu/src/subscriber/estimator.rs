@@ -308,7 +308,9 @@ mod tests {
     fn heavy_loss_makes_a_limit_and_light_loss_none() {
         let start = Instant::now();
         let lossy = |share: u64| {
-            move |packet: u64| (packet % share != 0).then(|| Duration::from_millis(packet * 10))
+            move |packet: u64| {
+                (!packet.is_multiple_of(share)).then(|| Duration::from_millis(packet * 10))
+            }
         };
         let mut light = Estimator::new();
         run(&mut light, start, 3, lossy(50));

@@ -186,15 +186,6 @@ impl Rewriter {
         }
     }
 
-    /// The outgoing timestamp of an incoming one of the current source, for sender reports.
-    ///
-    /// Nothing in it is clamped, so it is right for moments before the switch as well.
-    pub(crate) fn map_timestamp(&self, source: SourceId, timestamp: u64) -> Option<u64> {
-        let (base_in, base_out) = self.timestamp_base;
-        (self.source == Some(source))
-            .then(|| base_out.wrapping_add(timestamp.wrapping_sub(base_in)))
-    }
-
     /// Takes an outgoing number for good; false when it was taken or is too old to know.
     fn claim(&mut self, sequence: u64) -> bool {
         if sequence >= self.next_sequence {

@@ -55,7 +55,6 @@ pub(crate) struct Sent {
     newest: Option<u64>,
     rate: RateWindow,
     resend_rate: RateWindow,
-    refused_count: u64,
 }
 
 impl Sent {
@@ -71,7 +70,6 @@ impl Sent {
             newest: None,
             rate: RateWindow::new(),
             resend_rate: RateWindow::new(),
-            refused_count: 0,
         }
     }
 
@@ -115,7 +113,6 @@ impl Sent {
         let is_early = entry.resends > 0 && now_ms.wrapping_sub(entry.last_resend_ms) < spacing;
         let cost = u64::from(entry.sent.bytes) * 8;
         if entry.resends >= RESENDS_MAX || is_early || spent + cost > budget {
-            self.refused_count += 1;
             return None;
         }
         entry.resends += 1;
@@ -127,11 +124,6 @@ impl Sent {
     /// Payload bits per second sent over the last second, retransmissions not counted.
     pub(crate) fn bitrate_bps(&mut self, now: Instant) -> u64 {
         self.rate.bits_per_second(now)
-    }
-
-    /// Requests refused because of a bound.
-    pub(crate) fn refused_count(&self) -> u64 {
-        self.refused_count
     }
 
     /// Forgets what was sent: its packets belong to a track this stream no longer carries.
@@ -226,7 +218,6 @@ mod tests {
             }
         }
         assert_eq!(resends, 5);
-        assert_eq!(sent.refused_count(), 995);
     }
 
     #[test]

@@ -176,6 +176,7 @@ impl<'a> Message<'a> {
     }
 
     /// Where MESSAGE-INTEGRITY begins; `None` when there is none.
+    #[cfg(test)]
     pub(crate) fn integrity_offset(&self) -> Option<usize> {
         self.integrity_at
     }
@@ -240,7 +241,8 @@ pub(crate) fn write_error(
     write().unwrap_or(0)
 }
 
-/// What a Binding request of a full agent carries beside its password.
+/// What a Binding request of a full agent carries beside its password; we only answer them.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
     /// Pairs the response with it.
@@ -256,6 +258,7 @@ pub(crate) struct Request<'a> {
 }
 
 /// An agent's role with its tie-breaker (RFC 8445 §6.1.1).
+#[cfg(test)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
     /// Nominates pairs.
@@ -265,6 +268,7 @@ pub(crate) enum Role {
 }
 
 /// Writes a connectivity check; its length, or 0 when `out` is too small.
+#[cfg(test)]
 pub(crate) fn write_request(out: &mut [u8], request: &Request<'_>, key: &[u8]) -> usize {
     let mut write = || {
         let mut writer = begin(out, Class::Request, &request.transaction_id)?;

@@ -1,7 +1,7 @@
 //! Writing SDP: the answer to an offer, and the fragment that answers a WHIP ICE restart.
 
 use std::fmt::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::codecs::Feedback;
 use super::{
@@ -81,15 +81,6 @@ pub(crate) fn ice_fragment(local: &LocalTransport<'_>, bundle: &[Mid]) -> String
     out.credentials(local);
     out.candidates(local);
     out.0
-}
-
-/// Puts our addresses in the order of an answer: the one the request came in on, then IPv4 before IPv6 and
-/// loopback last in each. Some clients (ffmpeg) try the first candidate only.
-pub(crate) fn order_candidates(addresses: &mut [SocketAddr], request: Option<IpAddr>) {
-    addresses.sort_by_key(|address| {
-        let ip = address.ip();
-        (Some(ip) != request, ip.is_ipv6(), ip.is_loopback())
-    });
 }
 
 /// The plan as far as the section can have it.

@@ -6,7 +6,6 @@
 
 use std::any::Any;
 
-use ::rtcp::goodbye::Goodbye;
 use ::rtcp::packet::{self, Packet as Theirs};
 use ::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use ::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -19,6 +18,7 @@ use ::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use ::rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use proptest::prelude::*;
 
+use super::write::{begin_feedback, finish};
 use super::*;
 
 const SENDER: u32 = 0x0102_0304;
@@ -104,22 +104,14 @@ fn sender_reports_agree_both_ways() {
             ssrc,
             ntp,
             rtp_ts,
-            packets,
-            octets,
             reports,
         } = ours(&bytes)
         else {
             panic!("not a sender report");
         };
         assert_eq!(
-            SenderReportFields {
-                ssrc,
-                ntp,
-                rtp_ts,
-                packets,
-                octets
-            },
-            fields
+            (ssrc, ntp, rtp_ts),
+            (fields.ssrc, fields.ntp, fields.rtp_ts)
         );
         assert_eq!(reports.collect::<Vec<_>>(), blocks);
     }
@@ -180,7 +172,7 @@ fn source_descriptions_are_read_by_the_other_implementation() {
     for length in [0, 1, 2, 3, 4, 255] {
         let cname = "c".repeat(length);
         let bytes = written(|out| write_sdes_cname(out, SENDER, &cname));
-        assert!(matches!(ours(&bytes), Rtcp::Sdes));
+        assert!(matches!(ours(&bytes), Rtcp::Other));
         let description = theirs::<SourceDescription>(&bytes);
         let item = &description.chunks[0].items[0];
         assert_eq!(description.chunks[0].source, SENDER);
@@ -196,25 +188,6 @@ fn source_descriptions_are_read_by_the_other_implementation() {
 }
 
 #[test]
-fn goodbyes_agree_both_ways() {
-    let bytes = written(|out| write_bye(out, &[SENDER, MEDIA]));
-    let expected = Goodbye {
-        sources: vec![SENDER, MEDIA],
-        reason: bytes::Bytes::new(),
-    };
-    assert_eq!(theirs::<Goodbye>(&bytes), expected);
-    let bytes = marshalled(Goodbye {
-        reason: "done".into(),
-        ..expected
-    });
-    let Rtcp::Bye { ssrcs } = ours(&bytes) else {
-        panic!("not a goodbye")
-    };
-    assert_eq!(ssrcs.collect::<Vec<_>>(), [SENDER, MEDIA]);
-    assert_eq!(write_bye(&mut [0; 200], &[0; 32]), None);
-}
-
-#[test]
 fn keyframe_requests_agree_both_ways() {
     let bytes = written(|out| write_pli(out, SENDER, MEDIA));
     let pli = PictureLossIndication {
@@ -222,13 +195,7 @@ fn keyframe_requests_agree_both_ways() {
         media_ssrc: MEDIA,
     };
     assert_eq!(theirs::<PictureLossIndication>(&bytes), pli);
-    assert!(matches!(
-        ours(&marshalled(pli)),
-        Rtcp::Pli {
-            sender: SENDER,
-            media: MEDIA
-        }
-    ));
+    assert!(matches!(ours(&marshalled(pli)), Rtcp::Pli { media: MEDIA }));
 
     let entries = [(MEDIA, 9), (7, 255)];
     let bytes = written(|out| write_fir(out, SENDER, &entries));
@@ -245,11 +212,7 @@ fn keyframe_requests_agree_both_ways() {
     };
     assert_eq!(theirs::<FullIntraRequest>(&bytes), fir);
     let bytes = marshalled(fir);
-    let Rtcp::Fir {
-        sender: SENDER,
-        entries: found,
-    } = ours(&bytes)
-    else {
+    let Rtcp::Fir { entries: found } = ours(&bytes) else {
         panic!("not a FIR")
     };
     assert_eq!(found.collect::<Vec<_>>(), entries);
@@ -268,14 +231,13 @@ fn bitrate_limits_agree_both_ways() {
         1 << 40,
     ] {
         let bytes = written(|out| write_remb(out, SENDER, bitrate, &[MEDIA, 7]));
-        let Rtcp::Remb { bitrate_bps, ssrcs } = ours(&bytes) else {
+        let Rtcp::Remb { bitrate_bps } = ours(&bytes) else {
             panic!("not a REMB")
         };
         assert!(
             bitrate_bps <= bitrate && bitrate - bitrate_bps <= bitrate >> 17,
             "{bitrate}"
         );
-        assert_eq!(ssrcs.collect::<Vec<_>>(), [MEDIA, 7]);
         if bitrate == 0 {
             continue; // the other implementation reads 2^23
         }
@@ -285,10 +247,7 @@ fn bitrate_limits_agree_both_ways() {
             (bitrate_bps, &[MEDIA, 7][..])
         );
         let bytes = marshalled(read);
-        let Rtcp::Remb {
-            bitrate_bps: again, ..
-        } = ours(&bytes)
-        else {
+        let Rtcp::Remb { bitrate_bps: again } = ours(&bytes) else {
             panic!("not a REMB")
         };
         assert_eq!(again, bitrate_bps);
@@ -298,8 +257,7 @@ fn bitrate_limits_agree_both_ways() {
     assert!(matches!(
         ours(&bytes),
         Rtcp::Remb {
-            bitrate_bps: u64::MAX,
-            ..
+            bitrate_bps: u64::MAX
         }
     ));
 }
@@ -318,7 +276,6 @@ fn negative_acknowledgements_agree_both_ways() {
     assert_eq!(told, lost);
     let bytes = marshalled(read);
     let Rtcp::Nack {
-        sender: SENDER,
         media: MEDIA,
         lost: found,
     } = ours(&bytes)
@@ -353,10 +310,6 @@ fn statuses(bytes: &[u8]) -> Vec<(u16, Option<i64>)> {
     let Rtcp::Twcc(feedback) = ours(bytes) else {
         panic!("not a feedback")
     };
-    assert_eq!(
-        (feedback.sender, feedback.media, feedback.feedback_count),
-        (SENDER, MEDIA, 200)
-    );
     feedback.arrivals().collect()
 }
 
@@ -451,12 +404,9 @@ fn compound_packets_come_in_order_and_a_malformed_tail_ends_them() {
         found[..],
         [
             Rtcp::ReceiverReport { .. },
-            Rtcp::Sdes,
+            Rtcp::Other,
             Rtcp::Pli { .. },
-            Rtcp::Unknown {
-                packet_type: 204,
-                count: 0
-            }
+            Rtcp::Other
         ]
     ));
 }
@@ -470,11 +420,8 @@ fn a_report_with_fewer_blocks_than_it_says_is_refused() {
 
 #[test]
 fn padding_is_taken_off() {
-    let mut bytes = vec![0xa1, 203, 0, 2, 0, 0, 0, 7, 0, 0, 0, 4];
-    let Rtcp::Bye { ssrcs } = ours(&bytes) else {
-        panic!("not a goodbye")
-    };
-    assert_eq!(ssrcs.collect::<Vec<_>>(), [7]);
+    let mut bytes = vec![0xa0, 201, 0, 2, 0, 0, 0, 7, 0, 0, 0, 4];
+    assert!(matches!(ours(&bytes), Rtcp::ReceiverReport { .. }));
     for padding in [0, 5, 9, 255] {
         bytes[11] = padding;
         assert!(packets(&bytes).next().is_none(), "{padding}");
@@ -500,7 +447,6 @@ fn no_truncation_of_any_packet_panics() {
         written(|out| write_nack(out, SENDER, MEDIA, &[1, 2, 99])),
         written(|out| write_fir(out, SENDER, &[(1, 2), (3, 4)])),
         written(|out| write_remb(out, SENDER, 5_000_000, &[1, 2, 3])),
-        written(|out| write_bye(out, &[1, 2])),
         written(|out| write_twcc(out, &twcc_header(0, 0), &arrivals)),
     ];
     for packet in whole {
@@ -516,13 +462,24 @@ fn no_truncation_of_any_packet_panics() {
     }
 }
 
+/// Writes a receiver estimated maximum bitrate, rounded down to what 18 bits of mantissa can say.
+fn write_remb(out: &mut [u8], sender: u32, bitrate_bps: u64, ssrcs: &[u32]) -> Option<usize> {
+    let mut writer = begin_feedback(out, (PAYLOAD_FEEDBACK, APPLICATION), sender, 0)?;
+    writer.put(REMB)?;
+    let exponent = 46u32.saturating_sub(bitrate_bps.leading_zeros()); // 64 - 18 bits of mantissa
+    let mantissa = u32::try_from(bitrate_bps >> exponent).ok()?;
+    let count = u32::from(u8::try_from(ssrcs.len()).ok()?);
+    writer.put_u32(count << 24 | exponent << 18 | mantissa)?;
+    ssrcs.iter().try_for_each(|&ssrc| writer.put_u32(ssrc))?;
+    finish(writer)
+}
+
 /// Reads all there is in a packet.
 fn walk(packet: Rtcp<'_>) {
     let count = match packet {
         Rtcp::SenderReport { reports, .. } | Rtcp::ReceiverReport { reports, .. } => {
             reports.count()
         }
-        Rtcp::Bye { ssrcs } | Rtcp::Remb { ssrcs, .. } => ssrcs.count(),
         Rtcp::Nack { lost, .. } => lost.count(),
         Rtcp::Fir { entries, .. } => entries.count(),
         Rtcp::Twcc(feedback) => feedback.arrivals().count(),

@@ -14,26 +14,20 @@ use super::{TRANSPORT_FEEDBACK, TWCC};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TwccFeedback<'a> {
-    /// Who reports.
-    pub(crate) sender: u32,
-    /// A stream of the transport; without meaning beyond it.
-    pub(crate) media: u32,
     /// The transport-wide number of the first packet reported on.
     pub(crate) base_sequence: u16,
     /// How many packets are reported on.
     pub(crate) status_count: u16,
     /// The receiver's clock that deltas count from, in units of 64 ms; 24 bits, wraps.
     pub(crate) reference_time: u32,
-    /// The feedback's own number, to notice lost ones.
-    pub(crate) feedback_count: u8,
     chunks: &'a [u8],
     deltas: &'a [u8],
 }
 
 impl<'a> TwccFeedback<'a> {
     /// Reads what follows the two SSRCs; `None` when chunks or deltas do not cover all packets.
-    pub(super) fn parse(sender: u32, media: u32, fci: &'a [u8]) -> Option<Self> {
-        let [t0, t1, t2, feedback_count] = array_at(fci, 4)?;
+    pub(super) fn parse(fci: &'a [u8]) -> Option<Self> {
+        let [t0, t1, t2, _] = array_at(fci, 4)?;
         let status_count = u16_at(fci, 2)?;
         let body = fci.get(8..)?;
         let mut left = status_count;
@@ -51,12 +45,9 @@ impl<'a> TwccFeedback<'a> {
         }
         let (chunks, rest) = body.split_at_checked(chunks_len)?;
         Some(Self {
-            sender,
-            media,
             base_sequence: u16_at(fci, 0)?,
             status_count,
             reference_time: u32::from_be_bytes([0, t0, t1, t2]),
-            feedback_count,
             chunks,
             deltas: rest.get(..deltas_len)?,
         })

@@ -5,8 +5,8 @@
 use crate::rtp::cursor::Writer;
 
 use super::{
-    APPLICATION, FIR, GOODBYE, NACK, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, REMB, ReportBlock,
-    SENDER_REPORT, SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK,
+    FIR, NACK, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,
+    SOURCE_DESCRIPTION, TRANSPORT_FEEDBACK,
 };
 
 /// What a sender report says of its sender (RFC 3550 §6.4.1).
@@ -59,13 +59,6 @@ pub(crate) fn write_sdes_cname(out: &mut [u8], ssrc: u32, cname: &str) -> Option
     finish(writer)
 }
 
-/// Writes a goodbye of up to 31 sources (RFC 3550 §6.6).
-pub(crate) fn write_bye(out: &mut [u8], ssrcs: &[u32]) -> Option<usize> {
-    let mut writer = begin(out, GOODBYE, ssrcs.len())?;
-    ssrcs.iter().try_for_each(|&ssrc| writer.put_u32(ssrc))?;
-    finish(writer)
-}
-
 /// Writes a generic NACK (RFC 4585 §6.2.1).
 ///
 /// Numbers in ascending order share elements; `None` also when `lost` is empty.
@@ -101,23 +94,6 @@ pub(crate) fn write_fir(out: &mut [u8], sender: u32, entries: &[(u32, u8)]) -> O
         writer.put_u32(ssrc)?;
         writer.put(&[number, 0, 0, 0])?;
     }
-    finish(writer)
-}
-
-/// Writes a receiver estimated maximum bitrate, rounded down to what 18 bits of mantissa can say.
-pub(crate) fn write_remb(
-    out: &mut [u8],
-    sender: u32,
-    bitrate_bps: u64,
-    ssrcs: &[u32],
-) -> Option<usize> {
-    let mut writer = begin_feedback(out, (PAYLOAD_FEEDBACK, APPLICATION), sender, 0)?;
-    writer.put(REMB)?;
-    let exponent = 46u32.saturating_sub(bitrate_bps.leading_zeros()); // 64 - 18 bits of mantissa
-    let mantissa = u32::try_from(bitrate_bps >> exponent).ok()?;
-    let count = u32::from(u8::try_from(ssrcs.len()).ok()?);
-    writer.put_u32(count << 24 | exponent << 18 | mantissa)?;
-    ssrcs.iter().try_for_each(|&ssrc| writer.put_u32(ssrc))?;
     finish(writer)
 }
 

@@ -7,11 +7,16 @@ use super::SrtpError;
 #[derive(Default)]
 pub(super) struct Sources {
     sources: Vec<Source>,
+    /// Packets remembered so far, over all sources.
+    packet_count: u64,
 }
 
 struct Source {
     ssrc: u32,
     window: ReplayWindow,
+    /// `packet_count` at its last packet.
+    last_packet: u64,
+    is_retired: bool,
 }
 
 /// Where a source stands; `None`: it is not known yet.
@@ -19,7 +24,7 @@ struct Source {
 pub(super) struct Slot(Option<usize>);
 
 impl Sources {
-    /// Finds a source; good until `forget`.
+    /// Finds a source; good until the next `commit`.
     pub(super) fn find(&self, ssrc: u32) -> Slot {
         Slot(self.sources.iter().position(|source| source.ssrc == ssrc))
     }
@@ -47,26 +52,55 @@ impl Sources {
     pub(super) fn check(&self, slot: Slot, index: u64) -> Result<(), SrtpError> {
         match self.get(slot) {
             Some(source) if source.window.is_seen(index) => Err(SrtpError::Replayed),
-            None if self.sources.len() >= SOURCES_MAX => Err(SrtpError::TooManySources),
+            None if self.is_full() && self.oldest_retired().is_none() => {
+                Err(SrtpError::TooManySources)
+            }
             _ => Ok(()),
         }
     }
 
     /// Remembers a packet whose tag has verified.
     pub(super) fn commit(&mut self, slot: Slot, ssrc: u32, index: u64) {
-        match slot.0.and_then(|position| self.sources.get_mut(position)) {
-            Some(source) => source.window.insert(index),
-            None => self.sources.push(Source {
-                ssrc,
-                window: ReplayWindow::starting_at(index),
-            }),
+        self.packet_count += 1;
+        if let Some(source) = slot.0.and_then(|position| self.sources.get_mut(position)) {
+            source.window.insert(index);
+            source.last_packet = self.packet_count;
+            return;
+        }
+        if self.is_full()
+            && let Some(oldest) = self.oldest_retired()
+        {
+            self.sources.swap_remove(oldest);
+        }
+        self.sources.push(Source {
+            ssrc,
+            window: ReplayWindow::starting_at(index),
+            last_packet: self.packet_count,
+            is_retired: false,
+        });
+    }
+
+    /// Allows a source to be replaced when there are too many.
+    pub(super) fn retire(&mut self, ssrc: u32) {
+        for source in &mut self.sources {
+            source.is_retired |= source.ssrc == ssrc;
         }
     }
 
-    pub(super) fn forget(&mut self, ssrc: u32) {
-        self.sources.retain(|source| source.ssrc != ssrc);
+    fn is_full(&self) -> bool {
+        self.sources.len() >= SOURCES_MAX
     }
 
+    /// The retired source that was silent for longest.
+    fn oldest_retired(&self) -> Option<usize> {
+        let retired = self.sources.iter().enumerate();
+        retired
+            .filter(|(_, source)| source.is_retired)
+            .min_by_key(|(_, source)| source.last_packet)
+            .map(|(position, _)| position)
+    }
+
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.sources.len()
     }

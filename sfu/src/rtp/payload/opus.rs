@@ -12,14 +12,6 @@ pub(super) fn describe(payload: &[u8]) -> Option<Descriptor> {
     })
 }
 
-/// Whether an Opus packet says nothing but "still silent" (RFC 7587 §3.1.3).
-///
-/// With discontinuous transmission the encoder sends packets of at most two bytes: the table of
-/// contents byte and no coded audio worth the name.
-pub(crate) fn is_silence(payload: &[u8]) -> bool {
-    payload.len() <= 2
-}
-
 /// Redundant blocks we walk over at most; browsers send one or two.
 const RED_BLOCKS_MAX: usize = 8;
 
@@ -53,8 +45,6 @@ mod tests {
     fn every_packet_is_a_keyframe_of_its_own() {
         let descriptor = describe(&[0x78, 1, 2, 3]).unwrap();
         assert!(descriptor.keyframe && descriptor.frame_start && descriptor.frame_end);
-        assert!(!is_silence(&[0x78, 1, 2, 3]));
-        assert!(is_silence(&[0xf8]));
     }
 
     #[test]
