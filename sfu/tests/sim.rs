@@ -13,6 +13,8 @@ mod attacks;
 mod browser;
 #[path = "sim/channels.rs"]
 mod channels;
+#[path = "sim/chaos.rs"]
+mod chaos;
 #[path = "sim/checker.rs"]
 mod checker;
 #[path = "sim/joining.rs"]

@@ -26,6 +26,7 @@ const EXPLANATIONS: Readonly<Record<string, Explanation>> = {
 
 /** Explains why joining failed or a stay ended. */
 export function explain(error: PlenumError): Explanation {
+  if (error.code === 'wrong_room') return { title: error.message, advice: 'Ask whoever invited you for the right one.' }
   return EXPLANATIONS[error.code] ?? { title: 'Something went wrong', advice: error.message }
 }
 

@@ -40,7 +40,14 @@ export function nameInToken(token: string): string {
 
 /** The room the token is for. */
 export function roomInToken(token: string): string {
-  return claimsOf(token)?.video?.room ?? ''
+  const room: unknown = claimsOf(token)?.video?.room
+  return typeof room === 'string' ? room : ''
+}
+
+/** Whether the token is for the room the link names, as far as a page can tell. */
+export function opensItsRoom({ room, token }: Invitation): boolean {
+  const named = roomInToken(token)
+  return !room || !named || named === room
 }
 
 interface Claims {

@@ -4,7 +4,7 @@ import { PlenumError, Room } from '@plenum/client'
 import { el, show } from './dom'
 import { explain } from './errors'
 import { openFigures } from './figures'
-import { takeInvitation } from './link'
+import { opensItsRoom, takeInvitation } from './link'
 import type { Invitation } from './link'
 import { Meeting } from './meeting'
 import { explainDevices, PreJoin } from './prejoin'
@@ -18,6 +18,7 @@ function openMeeting(invitation: Invitation, reason?: PlenumError): void {
 }
 
 async function join(invitation: Invitation, choice: JoinChoice): Promise<void> {
+  if (!opensItsRoom(invitation)) throw wrongRoom(invitation)
   const room = new Room()
   const meeting = new Meeting(room, invitation, (error) => showEnd(invitation, error))
   for (const source of ['camera', 'microphone'] as const) publish(room, choice, source)
@@ -65,6 +66,11 @@ function showEnd(invitation: Invitation, error: PlenumError | undefined): void {
   again.focus()
 }
 
+/** The server would let the person into the token's room, which is not where the link says they go. */
+function wrongRoom({ room }: Invitation): PlenumError {
+  return new PlenumError('wrong_room', `This link does not open room ${room}`)
+}
+
 function showWelcome(): void {
   const field = el('input', { class: 'input', type: 'url', placeholder: 'https://…/?room=…&token=…', required: true })
   const open = (event: Event): void => {
@@ -92,4 +98,4 @@ if (location.pathname.startsWith('/watch/')) openViewer(decodeURIComponent(locat
 else if (location.pathname === '/stats') openFigures()
 else if (!invitation.room) showWelcome()
 else if (!invitation.token) openMeeting(invitation, new PlenumError('unauthorized', 'the link has no token'))
-else openMeeting(invitation)
+else openMeeting(invitation, opensItsRoom(invitation) ? undefined : wrongRoom(invitation))

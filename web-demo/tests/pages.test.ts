@@ -2,7 +2,7 @@ import { PlenumError } from '@plenum/client'
 import { describe, expect, it } from 'vitest'
 import { explain, explainDevice } from '../src/errors'
 import { bitrate, percent } from '../src/format'
-import { isGuestToken, linkForOthers, nameInToken, readInvitation, roomInToken, withoutToken } from '../src/link'
+import { isGuestToken, linkForOthers, nameInToken, opensItsRoom, readInvitation, roomInToken, withoutToken } from '../src/link'
 import { parseMetrics, ratePerSecond } from '../src/metrics-text'
 import { hueOf, initials } from '../src/names'
 
@@ -22,6 +22,16 @@ describe('the join link', () => {
     const guest = token({ plenum: { guest: true } })
     expect(linkForOthers('https://h', { room: 'r', token: guest })).toBe(`https://h/?room=r&token=${guest}`)
     expect(linkForOthers('https://h', { room: 'r', token: token({ sub: 'ann' }) })).toBe('https://h/?room=r')
+  })
+
+  it('opens no other room than the one it names', () => {
+    const forRed = token({ video: { room: 'red' } })
+    expect(opensItsRoom({ room: 'red', token: forRed })).toBe(true)
+    expect(opensItsRoom({ room: '', token: forRed })).toBe(true)
+    expect(opensItsRoom({ room: 'blue', token: forRed })).toBe(false)
+    // What cannot be read is left to the server to refuse.
+    expect(opensItsRoom({ room: 'blue', token: 'no-token' })).toBe(true)
+    expect(opensItsRoom({ room: 'blue', token: token({ video: { room: 7 } }) })).toBe(true)
   })
 
   it('survives tokens that are none', () => {

@@ -76,6 +76,8 @@ pub(crate) struct Checker {
     nonces: HashSet<(IpAddr, u32, u64)>,
     rtcp_nonces: HashSet<(IpAddr, u32, u32)>,
     trace: DefaultHasher,
+    /// How far timestamps may be off at a switch: what links delay, until sender reports tell better.
+    pub(crate) switch_tolerance_ms: f64,
     pub(crate) datagrams: usize,
     pub(crate) media_packets: usize,
     pub(crate) retransmissions: usize,
@@ -99,6 +101,7 @@ impl Checker {
             nonces: HashSet::new(),
             rtcp_nonces: HashSet::new(),
             trace: DefaultHasher::new(),
+            switch_tolerance_ms: 120.0,
             datagrams: 0,
             media_packets: 0,
             retransmissions: 0,
@@ -394,7 +397,11 @@ impl Checker {
             let elapsed = captured(&to).saturating_duration_since(captured(&from));
             let rate = if is_audio { 48.0 } else { 90.0 };
             let drift = f64::from(ticks) / rate - elapsed.as_secs_f64() * 1000.0;
-            let allowed = if same_source { 2.0 } else { 120.0 };
+            let allowed = if same_source {
+                2.0
+            } else {
+                self.switch_tolerance_ms
+            };
             assert!(drift.abs() <= allowed, "{drift} ms off: {name}");
         }
         let (Some(old), Some(new)) = (last.vp8, seen.vp8) else {

@@ -120,6 +120,8 @@ pub(crate) struct Encoder {
     /// 1 to 3 temporal layers (VP8 and VP9).
     pub(crate) temporal_layers: u8,
     pub(crate) wants_keyframe: bool,
+    /// Packets of every frame and bytes of every packet, for measurements.
+    pub(crate) fixed_size: Option<(u8, usize)>,
     pub(crate) frame: u32,
     picture_id: u16,
     tl0: u8,
@@ -137,6 +139,7 @@ impl Encoder {
             height: 180 * scale,
             temporal_layers: 1,
             wants_keyframe: true,
+            fixed_size: None,
             frame: 0,
             picture_id: start.wrapping_mul(7) & 0x7fff,
             tl0: start as u8,
@@ -149,6 +152,7 @@ impl Encoder {
         let keyframe = self.codec == Codec::Opus || std::mem::take(&mut self.wants_keyframe);
         let packets = match (self.codec, keyframe) {
             (Codec::Opus, _) => 1,
+            _ if self.fixed_size.is_some() => self.fixed_size.map_or(1, |(packets, _)| packets),
             (_, true) => 4 + 2 * self.encoding,
             (_, false) => 1 + self.encoding + u8::from(self.frame.is_multiple_of(5)),
         };
@@ -202,7 +206,11 @@ impl Encoder {
             Codec::Opus => bytes.push(0x78),
             Codec::Av1 => panic!("AV1 is not simulated"),
         }
-        let filler = if self.codec == Codec::Opus { 60 } else { 300 };
+        let filler = match self.fixed_size {
+            Some((_, length)) => length - bytes.len() - STAMP_BYTES,
+            None if self.codec == Codec::Opus => 60,
+            None => 300,
+        };
         // As libwebrtc does it, the last packet of a frame is larger by one byte.
         stamp.write(&mut bytes, filler + usize::from(last));
         Payload {

@@ -38,6 +38,16 @@ pub(crate) fn write_answer(
             accepted.push(*mid);
         }
     }
+    // The bundle's first section carries the transport (RFC 9143 §7.3.3). Clients that pass over
+    // inactive sections when they look for candidates find them in the first that flows.
+    let flowing =
+        offer.sections.iter().zip(&plans).find(|(section, plan)| {
+            accepted.contains(&section.mid) && **plan != SectionPlan::Inactive
+        });
+    let tagged = [
+        accepted.first().copied(),
+        flowing.map(|(section, _)| section.mid),
+    ];
     let mut out = Lines(String::with_capacity(1024 * offer.sections.len()));
     out.line(format_args!("v=0"));
     out.line(format_args!(
@@ -53,7 +63,7 @@ pub(crate) fn write_answer(
     }
     out.line(format_args!("a=msid-semantic: WMS *"));
     for (section, plan) in offer.sections.iter().zip(&plans) {
-        out.section(section, plan, local, accepted.first());
+        out.section(section, plan, local, &tagged);
     }
     out.0
 }
@@ -117,7 +127,7 @@ impl Lines {
         section: &Section,
         plan: &SectionPlan,
         local: &LocalTransport<'_>,
-        tagged: Option<&Mid>,
+        tagged: &[Option<Mid>],
     ) {
         let inactive;
         let codecs: &[NegotiatedCodec] = match plan {
@@ -141,7 +151,7 @@ impl Lines {
                 DtlsRole::Passive => "passive",
             }
         ));
-        if Some(&section.mid) == tagged {
+        if tagged.contains(&Some(section.mid)) {
             self.candidates(local);
         }
         if *plan == SectionPlan::Data {

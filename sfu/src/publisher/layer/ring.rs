@@ -61,7 +61,8 @@ struct Entry {
 
 /// A ring of bytes and a ring of entries over it; the oldest packets give way to new ones.
 ///
-/// Memory is taken once. Lookup by id and by sequence number are one step each.
+/// Memory is taken with the first packet, once: an offer may announce many layers that never come.
+/// Lookup by id and by sequence number are one step each.
 #[derive(Debug)]
 pub(crate) struct PacketRing {
     bytes: Box<[u8]>,
@@ -73,6 +74,8 @@ pub(crate) struct PacketRing {
     /// Bytes ever written, those skipped at the end of the ring included.
     written: u64,
     newest_sequence: Option<u64>,
+    byte_count: usize,
+    packet_count: usize,
 }
 
 impl PacketRing {
@@ -86,13 +89,21 @@ impl PacketRing {
 
     fn with_size(byte_count: usize, packet_count: usize) -> Self {
         Self {
-            bytes: vec![0; byte_count].into_boxed_slice(),
-            entries: vec![None; packet_count].into_boxed_slice(),
-            by_sequence: vec![None; packet_count].into_boxed_slice(),
+            bytes: Box::default(),
+            entries: Box::default(),
+            by_sequence: Box::default(),
             next_id: 0,
             written: 0,
             newest_sequence: None,
+            byte_count,
+            packet_count,
         }
+    }
+
+    fn take_memory(&mut self) {
+        self.bytes = vec![0; self.byte_count].into_boxed_slice();
+        self.entries = vec![None; self.packet_count].into_boxed_slice();
+        self.by_sequence = vec![None; self.packet_count].into_boxed_slice();
     }
 
     /// Keeps a copy of a packet.
@@ -109,8 +120,11 @@ impl PacketRing {
         let length = packet.payload.len() + dependency.len();
         let payload_bytes = u16::try_from(packet.payload.len()).ok()?;
         let dependency_bytes = u8::try_from(dependency.len()).ok()?;
-        if length > self.bytes.len() / 4 || !self.is_new(sequence) {
+        if length > self.byte_count / 4 || !self.is_new(sequence) {
             return None;
+        }
+        if self.bytes.is_empty() {
+            self.take_memory();
         }
         let start = self.reserve(length);
         let at = self.byte_position(start);
@@ -170,7 +184,7 @@ impl PacketRing {
         if sequence > newest {
             return true;
         }
-        if newest - sequence >= self.entries.len() as u64 {
+        if newest - sequence >= self.packet_count as u64 {
             return false;
         }
         let holder = self.by_sequence.get(self.slot(sequence)).copied().flatten();
@@ -200,7 +214,7 @@ impl PacketRing {
         reason = "a remainder of a usize fits in one"
     )]
     fn byte_position(&self, absolute: u64) -> usize {
-        (absolute % self.bytes.len() as u64) as usize
+        (absolute % self.byte_count as u64) as usize
     }
 
     #[expect(
@@ -208,7 +222,7 @@ impl PacketRing {
         reason = "a remainder of a usize fits in one"
     )]
     fn slot(&self, number: u64) -> usize {
-        (number % self.entries.len() as u64) as usize
+        (number % self.packet_count as u64) as usize
     }
 }
 
