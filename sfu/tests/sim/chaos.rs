@@ -95,9 +95,8 @@ fn act(world: &mut World, random: &mut StdRng, present: &mut Vec<Who>, who: Who)
             world.leave(who);
         }
         (1 | 2, _) => {
-            let link = rough(random);
-            let back = rough(random);
-            world.link(who, link, back);
+            let (up, down) = (rough(random), rough(random));
+            world.link(who, up, down);
         }
         (3, _) => {
             world.browsers[who].restart_ice();
