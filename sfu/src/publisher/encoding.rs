@@ -6,7 +6,7 @@ use crate::ids::Rid;
 use crate::publisher::layer::{Layer, PacketId, PacketMeta, SenderReport, StoredPacket};
 use crate::publisher::nack::NackGenerator;
 use crate::publisher::reception::Reception;
-use crate::rtp::payload::dependency_descriptor::{self, Structure};
+use crate::rtp::payload::dependency_descriptor::{self, Structure, Targets};
 use crate::rtp::payload::{Descriptor, describe};
 use crate::rtp::{SequenceUnwrapper, TimestampUnwrapper};
 use crate::sfu::{Codec, Kind};
@@ -23,6 +23,10 @@ pub(crate) struct Encoding {
     timestamps: TimestampUnwrapper,
     /// The template structure of the last keyframe that carried a dependency descriptor.
     structure: Option<Box<Structure>>,
+    /// The number of the packet that brought it.
+    structure_since: u64,
+    /// The decode targets the publisher last said are active.
+    active_targets: u32,
 }
 
 /// A decrypted packet on its way into an encoding.
@@ -62,6 +66,8 @@ impl Encoding {
             sequences: SequenceUnwrapper::default(),
             timestamps: TimestampUnwrapper::default(),
             structure: None,
+            structure_since: 0,
+            active_targets: u32::MAX,
         }
     }
 
@@ -84,7 +90,7 @@ impl Encoding {
             true => Descriptor::default(),
             false => describe(packet.codec, own, packet.marker)?,
         };
-        let descriptor = self.refine(descriptor, packet.dependency_descriptor);
+        let descriptor = self.refine(sequence, descriptor, packet.dependency_descriptor);
         let meta = PacketMeta {
             sequence,
             timestamp,
@@ -103,18 +109,39 @@ impl Encoding {
     }
 
     /// Adds what the dependency descriptor says to what the payload says.
-    fn refine(&mut self, mut descriptor: Descriptor, extension: &[u8]) -> Descriptor {
+    fn refine(
+        &mut self,
+        sequence: u64,
+        mut descriptor: Descriptor,
+        extension: &[u8],
+    ) -> Descriptor {
         if extension.is_empty() {
             return descriptor;
         }
         let stored = self.structure.as_deref();
         if let Some(dependency) = dependency_descriptor::parse(extension, stored) {
             dependency.apply(&mut descriptor);
+            self.active_targets = dependency.active_targets.unwrap_or(self.active_targets);
             if let Some(structure) = dependency.structure {
                 self.structure = Some(Box::new(structure));
+                self.structure_since = sequence;
             }
         }
         descriptor
+    }
+
+    /// The decode targets that a receiver of these layers still gets from this packet on.
+    ///
+    /// `None`: the stream has no dependency descriptors, or the packet belongs to an older structure.
+    pub(crate) fn targets_within(
+        &self,
+        sequence: u64,
+        spatial: u8,
+        temporal: u8,
+    ) -> Option<Targets> {
+        let structure = self.structure.as_deref()?;
+        (sequence >= self.structure_since)
+            .then(|| structure.targets_within(self.active_targets, spatial, temporal))
     }
 
     /// Takes in a sender report of this stream.

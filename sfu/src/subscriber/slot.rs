@@ -10,7 +10,8 @@ use crate::publisher::encoding::clock_rate;
 use crate::publisher::layer::{PacketId, PacketMeta};
 use crate::publisher::track::Track;
 use crate::rtp::payload::dependency_descriptor::{
-    DESCRIPTOR_BYTES_MAX, parse_mandatory, rewrite_frame_number,
+    ACTIVE_TARGETS_BYTES_MAX, DESCRIPTOR_BYTES_MAX, Targets, parse_mandatory,
+    rewrite_active_targets, rewrite_frame_number,
 };
 use crate::rtp::payload::opus;
 use crate::rtp::payload::vp8::rewrite_vp8;
@@ -46,6 +47,8 @@ pub(crate) struct Slot {
     sent: Option<Box<Sent>>,
     frame_offset: u16,
     next_frame: u16,
+    /// The receiver was told of fewer decode targets than the publisher has active.
+    has_limited_targets: bool,
     last: Option<LastSent>,
     packets: u32,
     octets: u32,
@@ -155,6 +158,7 @@ impl Slot {
             sent: None,
             frame_offset: 0,
             next_frame: 0,
+            has_limited_targets: false,
             last: None,
             packets: 0,
             octets: 0,
@@ -231,6 +235,7 @@ impl Slot {
             meta,
             payload,
             descriptor,
+            targets: self.targets(track, queued.encoding, meta),
             mapping,
             sent,
         };
@@ -293,14 +298,17 @@ impl Slot {
             .as_mut()
             .and_then(|history| history.resend(out.now, sequence, rtt));
         let found = sent.and_then(|sent| {
-            let ring = &track.encodings.get(usize::from(sent.layer))?.layer.ring;
+            let encoding = usize::from(sent.layer);
+            let ring = &track.encodings.get(encoding)?.layer.ring;
             let (meta, payload, descriptor) = ring.get(sent.packet?)?;
+            let targets = self.targets(track, encoding, meta);
             let mapping = self.subscription.as_ref()?.mapping(meta.payload_type)?;
             Some((
                 Outbound {
                     meta,
                     payload,
                     descriptor,
+                    targets,
                     mapping,
                     sent,
                 },
@@ -350,6 +358,7 @@ impl Slot {
         self.rewriter
             .switch(source, meta.sequence, meta.timestamp, clock);
         self.vp8.switch();
+        self.has_limited_targets = false;
         if let Some(mandatory) = parse_mandatory(descriptor) {
             self.frame_offset = self.next_frame.wrapping_sub(mandatory.frame_number);
         }
@@ -390,6 +399,7 @@ impl Slot {
             meta: &empty,
             payload: &[],
             descriptor: &[],
+            targets: None,
             mapping,
             sent,
         };
@@ -445,6 +455,8 @@ impl Slot {
         header: &mut [u8],
         out: &mut Outgoing<'_>,
     ) -> Option<usize> {
+        let mut descriptor = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
+        let descriptor_len = self.rewrite_descriptor(packet, &mut descriptor);
         let mut list: [(u8, &[u8]); 5] = [(0, &[]); 5];
         let mut count = 0;
         let mut push = |id: u8, data| {
@@ -472,20 +484,41 @@ impl Slot {
             level = [value];
             push(id, &level);
         }
-        let mut frame = [0; DESCRIPTOR_BYTES_MAX];
-        if let Some(id) = ids.dependency_descriptor
-            && let Some(mandatory) = parse_mandatory(packet.descriptor)
-            && let Some(frame) = frame.get_mut(..packet.descriptor.len())
-        {
-            frame.copy_from_slice(packet.descriptor);
-            let frame_number = mandatory.frame_number.wrapping_add(self.frame_offset);
-            rewrite_frame_number(frame, frame_number);
-            if frame_number.wrapping_sub(self.next_frame) < 1 << 15 {
-                self.next_frame = frame_number.wrapping_add(1);
-            }
-            push(id, &*frame);
+        if let (Some(id), Some(length)) = (ids.dependency_descriptor, descriptor_len) {
+            push(id, descriptor.get(..length).unwrap_or_default());
         }
         write_header(header, fields, list.get(..count).unwrap_or_default())
+    }
+
+    /// Writes a packet's dependency descriptor as the receiver sees the stream: with its frame
+    /// numbers, and with the decode targets that its layers leave; returns the length.
+    fn rewrite_descriptor(&mut self, packet: &Outbound<'_>, out: &mut [u8]) -> Option<usize> {
+        let mandatory = parse_mandatory(packet.descriptor)?;
+        let rewritten = packet
+            .targets
+            .and_then(|targets| rewrite_active_targets(packet.descriptor, targets, out));
+        let length = rewritten.unwrap_or(packet.descriptor.len());
+        let out = out.get_mut(..length)?;
+        if rewritten.is_none() {
+            out.copy_from_slice(packet.descriptor);
+        }
+        let frame_number = mandatory.frame_number.wrapping_add(self.frame_offset);
+        rewrite_frame_number(out, frame_number);
+        if frame_number.wrapping_sub(self.next_frame) < 1 << 15 {
+            self.next_frame = frame_number.wrapping_add(1);
+        }
+        Some(length)
+    }
+
+    /// The decode targets to name in a packet: from the first limit on until a new source begins,
+    /// so that a lost packet cannot leave the receiver with what was said before.
+    fn targets(&mut self, track: &Track, encoding: usize, meta: &PacketMeta) -> Option<Targets> {
+        self.extensions.dependency_descriptor?;
+        let (temporal, spatial) = self.subscription.as_ref()?.selector.highest_inside();
+        let encoding = track.encodings.get(encoding)?;
+        let targets = encoding.targets_within(meta.sequence, spatial, temporal)?;
+        self.has_limited_targets |= targets.is_limited;
+        self.has_limited_targets.then_some(targets)
     }
 }
 
@@ -494,6 +527,8 @@ struct Outbound<'a> {
     meta: &'a PacketMeta,
     payload: &'a [u8],
     descriptor: &'a [u8],
+    /// The decode targets to name in it, when that differs from what it says itself.
+    targets: Option<Targets>,
     mapping: Mapping,
     sent: SentPacket,
 }
@@ -552,3 +587,6 @@ pub(crate) fn low_u32(number: u64) -> u32 {
 pub(crate) fn low_u16(number: u64) -> u16 {
     u16::try_from(number & 0xffff).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

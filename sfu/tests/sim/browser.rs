@@ -229,7 +229,7 @@ impl Browser {
                 sender.red = *red;
                 self.senders.push(sender);
             }
-            Role::Slot { .. } | Role::Data | Role::Closed { .. } => {}
+            Role::Slot { .. } | Role::Data => {}
         }
         self.lines.push(Line {
             mid: mid.clone(),
@@ -474,8 +474,12 @@ impl Browser {
         if let Some(bytes) = bytes {
             is_alive &= dtls.handle_packet(bytes).is_ok();
         }
+        if !is_alive {
+            self.dtls = Some(dtls);
+            return;
+        }
         let mut buffer = vec![0; 4096];
-        while is_alive {
+        loop {
             match dtls.poll_output(&mut buffer) {
                 Output::Packet(bytes) => {
                     let path = self.path.expect("checks went before");
@@ -698,7 +702,7 @@ impl Browser {
     fn ntp(&self, now: Instant) -> u64 {
         let elapsed = now.duration_since(self.epoch);
         let seconds = 1_000_000 * u64::from(self.number + 1) + elapsed.as_secs();
-        seconds << 32 | (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000
+        (seconds << 32) | ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000)
     }
 
     pub(crate) fn send_rtcp(&mut self, packet: &[u8]) {

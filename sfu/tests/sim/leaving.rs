@@ -202,7 +202,9 @@ fn rooms_come_and_go_without_a_trace() {
             world.join(options.slots(1, 1).data())
         });
         world.run_ms(400);
-        who.map(|who| world.leave(who));
+        for who in who {
+            world.leave(who);
+        }
         world.run_ms(100);
     }
     for gauge in ["plenum_peers", "plenum_tracks", "plenum_subscriptions"] {

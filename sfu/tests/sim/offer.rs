@@ -23,10 +23,6 @@ pub(crate) enum Role {
         is_audio: bool,
     },
     Data,
-    /// Switched off with port 0.
-    Closed {
-        is_audio: bool,
-    },
 }
 
 /// One m-line.
@@ -70,11 +66,7 @@ pub(crate) fn payload_type(codec: Codec) -> u8 {
 }
 
 pub(crate) fn write_offer(session: &Session<'_>, lines: &[Line]) -> String {
-    let mids: Vec<&str> = lines
-        .iter()
-        .filter(|line| !matches!(line.role, Role::Closed { .. }))
-        .map(|line| line.mid.as_str())
-        .collect();
+    let mids: Vec<&str> = lines.iter().map(|line| line.mid.as_str()).collect();
     let mut sdp = String::from("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n");
     let _ = write!(
         sdp,
@@ -91,18 +83,13 @@ fn write_line(sdp: &mut String, session: &Session<'_>, line: &Line) {
     let is_audio = match &line.role {
         Role::Video { .. } => false,
         Role::Audio { .. } => true,
-        Role::Slot { is_audio } | Role::Closed { is_audio } => *is_audio,
+        Role::Slot { is_audio } => *is_audio,
         Role::Data => {
             sdp.push_str("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n");
             write_transport(sdp, session, &line.mid);
             sdp.push_str("a=sctp-port:5000\r\na=max-message-size:262144\r\n");
             return;
         }
-    };
-    let port = if matches!(line.role, Role::Closed { .. }) {
-        0
-    } else {
-        9
     };
     let types: Vec<String> = if is_audio {
         vec![OPUS.to_string(), RED.to_string()]
@@ -116,12 +103,19 @@ fn write_line(sdp: &mut String, session: &Session<'_>, line: &Line) {
             .collect()
     };
     let kind = if is_audio { "audio" } else { "video" };
-    let _ = write!(
-        sdp,
-        "m={kind} {port} UDP/TLS/RTP/SAVPF {}\r\n",
-        types.join(" ")
-    );
+    let _ = write!(sdp, "m={kind} 9 UDP/TLS/RTP/SAVPF {}\r\n", types.join(" "));
     write_transport(sdp, session, &line.mid);
+    write_extensions(sdp, session, is_audio);
+    let direction = match &line.role {
+        Role::Slot { .. } => "recvonly",
+        _ => "sendonly",
+    };
+    let _ = write!(sdp, "a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n");
+    write_codecs(sdp, session, is_audio, &line.role);
+    write_encodings(sdp, line);
+}
+
+fn write_extensions(sdp: &mut String, session: &Session<'_>, is_audio: bool) {
     let _ = write!(
         sdp,
         "a=extmap:{MID} urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
@@ -141,13 +135,9 @@ fn write_line(sdp: &mut String, session: &Session<'_>, line: &Line) {
              a=extmap:{REPAIRED_RID} urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id\r\n"
         ),
     };
-    let direction = match &line.role {
-        Role::Slot { .. } => "recvonly",
-        Role::Closed { .. } => "inactive",
-        _ => "sendonly",
-    };
-    let _ = write!(sdp, "a={direction}\r\na=rtcp-mux\r\na=rtcp-rsize\r\n");
-    write_codecs(sdp, session, is_audio, &line.role);
+}
+
+fn write_encodings(sdp: &mut String, line: &Line) {
     if let Role::Video { rids, .. } = &line.role
         && rids.len() > 1
     {

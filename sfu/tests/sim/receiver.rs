@@ -13,7 +13,6 @@ use crate::rtp::{Packet, Unwrap, u16_at};
 pub(crate) struct Arrived {
     pub(crate) at: Instant,
     pub(crate) timestamp: u32,
-    pub(crate) marker: bool,
     /// `None` for a filler.
     pub(crate) stamp: Option<Stamp>,
 }
@@ -101,7 +100,6 @@ impl Receiver {
         let arrived = Arrived {
             at: now,
             timestamp: packet.timestamp,
-            marker: packet.marker,
             stamp,
         };
         // The original may come after its retransmission.

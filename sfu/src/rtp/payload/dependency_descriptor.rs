@@ -10,6 +10,8 @@ use super::bits::Bits;
 const TEMPLATES_MAX: usize = 64;
 /// Bytes of a descriptor that is kept; browsers send up to about 60 with a structure.
 pub(crate) const DESCRIPTOR_BYTES_MAX: usize = 64;
+/// What the active decode targets can add: 5 bits of flags, 32 bits of mask.
+pub(crate) const ACTIVE_TARGETS_BYTES_MAX: usize = 5;
 /// The mandatory fields: start, end, template id, frame number.
 const MANDATORY_BYTES: usize = 3;
 /// The decode target indication "switch": from this frame on the decode target can be decoded.
@@ -42,33 +44,19 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    /// How many decode targets the stream has, 1 to 32.
-    pub(crate) fn target_count(&self) -> u8 {
-        self.target_count
-    }
-
-    /// The highest spatial and temporal layer of any frame.
-    pub(crate) fn highest_layers(&self) -> (u8, u8) {
-        let count = usize::from(self.template_count);
-        self.templates
-            .iter()
-            .take(count)
-            .fold((0, 0), |(spatial, temporal), template| {
-                (
-                    spatial.max(template.spatial),
-                    temporal.max(template.temporal),
-                )
-            })
-    }
-
-    /// The bitmask of decode targets within these layers, for the active decode targets field.
-    pub(crate) fn targets_within(&self, spatial: u8, temporal: u8) -> u32 {
-        (0..u32::from(self.target_count))
+    /// Of the decode targets in `active`, those within these layers.
+    pub(crate) fn targets_within(&self, active: u32, spatial: u8, temporal: u8) -> Targets {
+        let within = (0..u32::from(self.target_count))
             .filter(|&target| {
                 let (target_spatial, target_temporal) = self.target_layers(target);
                 target_spatial <= spatial && target_temporal <= temporal
             })
-            .fold(0, |mask, target| mask | 1 << target)
+            .fold(0, |mask, target| mask | 1 << target);
+        Targets {
+            count: self.target_count,
+            active: active & within,
+            is_limited: active & within != active,
+        }
     }
 
     /// The highest layers a decode target takes in (appendix A, `decode_target_layers`).
@@ -105,6 +93,17 @@ impl Structure {
             .get(..usize::from(self.template_count))?
             .get(usize::from(index))
     }
+}
+
+/// Which decode targets of a stream a receiver still gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// How many the stream has, 1 to 32.
+    count: u8,
+    /// A bit for each that is left.
+    active: u32,
+    /// Fewer than the publisher says are active.
+    pub(crate) is_limited: bool,
 }
 
 /// The mandatory fields, which need no structure.
@@ -211,13 +210,12 @@ pub(crate) fn rewrite_frame_number(extension: &mut [u8], frame_number: u16) -> b
 
 /// Writes a descriptor anew with other active decode targets; its new length.
 ///
-/// `stored` is the last structure of this stream and `active` has a bit for each decode target
-/// ([`Structure::targets_within`]). The result is up to 5 bytes longer; over 16 bytes it needs the
-/// two-byte form of header extensions. `None` for a malformed descriptor or too small an `out`.
+/// The result is up to [`ACTIVE_TARGETS_BYTES_MAX`] bytes longer; over 16 bytes it needs the two-byte
+/// form of header extensions. `None` for a malformed descriptor, one that brings a structure with
+/// another number of decode targets, or too small an `out`.
 pub(crate) fn rewrite_active_targets(
     extension: &[u8],
-    stored: Option<&Structure>,
-    active: u32,
+    targets: Targets,
     out: &mut [u8],
 ) -> Option<usize> {
     let mut bits = Bits::new(extension);
@@ -226,20 +224,21 @@ pub(crate) fn rewrite_active_targets(
     let is_extended = extension.len() > MANDATORY_BYTES;
     let flags = if is_extended { bits.read(5)? } else { 0 };
     writer.put(5, flags | 0x08)?;
-    let target_count = if flags & 0x10 != 0 {
+    let target_count = targets.count;
+    if flags & 0x10 != 0 {
         let mut ahead = bits.clone();
         let structure = parse_structure(&mut ahead)?;
+        if structure.target_count != target_count {
+            return None;
+        }
         while bits.position() < ahead.position() {
             writer.put(1, bits.read(1)?)?;
         }
-        structure.target_count
-    } else {
-        stored?.target_count
-    };
+    }
     if flags & 0x08 != 0 {
         bits.read(u32::from(target_count))?;
     }
-    writer.put(u32::from(target_count), active)?;
+    writer.put(u32::from(target_count), targets.active)?;
     // Custom indications, differences and chains, and the padding behind them.
     while let Some(bit) = bits.read(1) {
         writer.put(1, bit)?;
@@ -385,4 +384,4 @@ fn skip_chains(bits: &mut Bits<'_>, template_count: usize, target_count: u8) -> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -27,7 +27,7 @@ impl TestWriter {
 
 /// L2T2 in small: templates S0T0, S0T1, S1T0, S1T1; targets in the order of their layers, T1 of
 /// each may be switched to; one chain; sizes 320x180 and 640x360.
-fn keyframe(template: u32, frame_number: u32) -> Vec<u8> {
+pub(crate) fn keyframe(template: u32, frame_number: u32) -> Vec<u8> {
     let mut bits = TestWriter::default();
     bits.put(1, 1)
         .put(1, 0)
@@ -83,12 +83,15 @@ fn reads_a_keyframe_with_its_structure() {
     assert_eq!(parsed.active_targets, Some(0b0011));
     let structure = parsed.structure.unwrap();
     assert_eq!(structure.size, Some((640, 360)));
-    assert_eq!(structure.highest_layers(), (1, 1));
-    assert_eq!(structure.target_count(), 4);
-    assert_eq!(structure.targets_within(0, 0), 0b0001);
-    assert_eq!(structure.targets_within(0, 1), 0b0011);
-    assert_eq!(structure.targets_within(1, 0), 0b0101);
-    assert_eq!(structure.targets_within(9, 9), 0b1111);
+    let within = |active, spatial, temporal| {
+        let targets = structure.targets_within(active, spatial, temporal);
+        (targets.count, targets.active, targets.is_limited)
+    };
+    assert_eq!(within(0b1111, 0, 0), (4, 0b0001, true));
+    assert_eq!(within(0b1111, 0, 1), (4, 0b0011, true));
+    assert_eq!(within(0b1111, 1, 0), (4, 0b0101, true));
+    assert_eq!(within(0b1111, 9, 9), (4, 0b1111, false));
+    assert_eq!(within(0b0011, 0, 1), (4, 0b0011, false));
 }
 
 #[test]
@@ -163,12 +166,20 @@ fn rewrites_the_frame_number_in_place() {
     assert!(!rewrite_frame_number(&mut [0, 1], 1));
 }
 
+fn targets(active: u32) -> Targets {
+    Targets {
+        count: 4,
+        active,
+        is_limited: true,
+    }
+}
+
 #[test]
 fn rewrites_the_active_decode_targets() {
     let structure = structure();
     let rewritten = |extension: &[u8], active| {
         let mut out = [0xff; 70];
-        let length = rewrite_active_targets(extension, Some(&structure), active, &mut out).unwrap();
+        let length = rewrite_active_targets(extension, targets(active), &mut out).unwrap();
         parse(&out[..length], Some(&structure)).unwrap()
     };
     let whole = keyframe(60, 7);
@@ -193,15 +204,19 @@ fn rewrites_the_active_decode_targets() {
         .put(8, 0b1111_1111);
     let after = rewritten(&bits.bytes(), 0b0011);
     assert_eq!((after.active_targets, after.switch), (Some(0b0011), false));
-    assert_eq!(rewrite_active_targets(&short, None, 1, &mut [0; 70]), None);
     assert_eq!(
-        rewrite_active_targets(&short, Some(&structure), 1, &mut [0; 4]),
+        rewrite_active_targets(&short, targets(1), &mut [0; 4]),
         None
     );
     assert_eq!(
-        rewrite_active_targets(&short[..2], Some(&structure), 1, &mut [0; 70]),
+        rewrite_active_targets(&short[..2], targets(1), &mut [0; 70]),
         None
     );
+    let others = Targets {
+        count: 5,
+        ..targets(1)
+    };
+    assert_eq!(rewrite_active_targets(&whole, others, &mut [0; 70]), None);
 }
 
 proptest! {
@@ -211,7 +226,7 @@ proptest! {
         for length in 0..=bytes.len() {
             let _ = parse(&bytes[..length], None);
             let _ = parse(&bytes[..length], Some(&structure));
-            let _ = rewrite_active_targets(&bytes[..length], Some(&structure), 1, &mut [0; 70]);
+            let _ = rewrite_active_targets(&bytes[..length], targets(1), &mut [0; 70]);
         }
     }
 
@@ -223,7 +238,7 @@ proptest! {
         if let Some(parsed) = parse(&bytes, None)
             && let Some(structure) = parsed.structure
         {
-            let _ = structure.targets_within(1, 1);
+            let _ = structure.targets_within(1, 1, 1);
             let _ = parse(&[0x80, 0, 8], Some(&structure));
         }
     }
