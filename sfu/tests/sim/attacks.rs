@@ -62,7 +62,7 @@ fn replays_and_bad_tags_from_a_proven_address_change_nothing() {
     let mut captured: Vec<Vec<u8>> = Vec::new();
     let disturbed = trace_with(|world, _| {
         let path = world.browsers[0].path.unwrap();
-        captured.extend(world.captured.drain(..));
+        captured.append(&mut world.captured);
         for bytes in captured.iter().rev().take(5) {
             world.inject(path, bytes.clone());
             let mut broken = bytes.clone();

@@ -475,7 +475,10 @@ impl Browser {
             is_alive &= dtls.handle_packet(bytes).is_ok();
         }
         let mut buffer = vec![0; 4096];
-        while is_alive {
+        loop {
+            if !is_alive {
+                break;
+            }
             match dtls.poll_output(&mut buffer) {
                 Output::Packet(bytes) => {
                     let path = self.path.expect("checks went before");
@@ -698,7 +701,8 @@ impl Browser {
     fn ntp(&self, now: Instant) -> u64 {
         let elapsed = now.duration_since(self.epoch);
         let seconds = 1_000_000 * u64::from(self.number + 1) + elapsed.as_secs();
-        seconds << 32 | (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000
+        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+        (seconds << 32) | fraction
     }
 
     pub(crate) fn send_rtcp(&mut self, packet: &[u8]) {

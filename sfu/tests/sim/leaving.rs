@@ -6,6 +6,7 @@ use sfu::{Codec, Command, Event, Kind, TransportState};
 
 use crate::browser::Options;
 use crate::network::Link;
+use crate::offer::Role;
 use crate::world::{Who, World};
 
 const RIDS: &[&str] = &["q", "h", "f"];
@@ -202,11 +203,26 @@ fn rooms_come_and_go_without_a_trace() {
             world.join(options.slots(1, 1).data())
         });
         world.run_ms(400);
-        who.map(|who| world.leave(who));
+        who.into_iter().for_each(|who| world.leave(who));
         world.run_ms(100);
     }
     for gauge in ["plenum_peers", "plenum_tracks", "plenum_subscriptions"] {
         assert_eq!(world.metric(gauge), 0, "{gauge}");
     }
+    world.finish();
+}
+
+#[test]
+fn a_section_switched_off_ends_its_track() {
+    let (mut world, alice, bob) = pair(18);
+    let track = world.camera(alice);
+    let closed = Role::Closed { is_audio: false };
+    world.browsers[alice].lines[1].role = closed;
+    world.browsers[alice].senders.truncate(1);
+    world.offer(alice);
+    world.run_ms(100);
+    assert_eq!(frames_in(&mut world, bob, 1000), 0);
+    let ended = |event: &Event| matches!(event, Event::TrackUnpublished { track: ended, .. } if *ended == track);
+    assert!(world.events.iter().any(|(_, event)| ended(event)));
     world.finish();
 }

@@ -147,11 +147,6 @@ impl Encoder {
         }
     }
 
-    /// The extended number the next packet will have.
-    pub(crate) fn sequence(&self) -> u32 {
-        self.sequence
-    }
-
     /// Encodes the next picture or 20 ms of sound.
     pub(crate) fn encode(&mut self) -> Vec<Payload> {
         let keyframe = self.codec == Codec::Opus || std::mem::take(&mut self.wants_keyframe);
@@ -159,7 +154,7 @@ impl Encoder {
             (Codec::Opus, _) => 1,
             _ if self.fixed_size.is_some() => self.fixed_size.map_or(1, |(packets, _)| packets),
             (_, true) => 4 + 2 * self.encoding,
-            (_, false) => 1 + self.encoding + u8::from(self.frame % 5 == 0),
+            (_, false) => 1 + self.encoding + u8::from(self.frame.is_multiple_of(5)),
         };
         let temporal = if keyframe { 0 } else { self.temporal() };
         self.picture_id = (self.picture_id + 1) & 0x7fff;
