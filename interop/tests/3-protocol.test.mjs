@@ -30,7 +30,7 @@ async function joined(room, identity, { publish, options, ...rest } = {}) {
       window.client.addTrack(video, { source: 'camera', width, height, sendEncodings });
       for (const audio of stream.getAudioTracks()) window.client.addTrack(audio, { source: 'microphone' });
     }
-    await window.client.join(url, jwt);
+    await window.client.join(url, jwt, { autoSubscribe: slots.autoSubscribe ?? true });
   }, [server.url, token, publish ?? null, rest]);
   return page;
 }
@@ -163,6 +163,33 @@ test('a later offer adds a screen, a muted track stops, an ICE restart keeps med
   } finally {
     await ann.close();
     await ben.close();
+  }
+});
+
+test('one receive slot shows VP8, H264, VP9 and AV1 in turn', { timeout: 110_000 }, async () => {
+  const codecs = ['VP8', 'H264', 'VP9', 'AV1'];
+  const publishers = [];
+  const publish = { width: 320, height: 180, fps: 15, audio: false };
+  let ben;
+  try {
+    for (const codec of codecs) publishers.push(await joined('codecs', codec, { publish, options: { codec } }));
+    ben = await joined('codecs', 'ben', { audioSlots: 0, videoSlots: 1, autoSubscribe: false });
+    const ids = Object.fromEntries(await ben.evaluate(() =>
+      window.client.welcome.participants.map(({ identity, tracks }) => [identity, tracks[0].id])));
+    for (const codec of [...codecs, 'VP8']) {
+      const set = Object.fromEntries(Object.entries(ids).map(([identity, id]) => [id, identity === codec]));
+      await ben.evaluate((wanted) => window.client.request({ t: 'subscribe', set: wanted }), set);
+      const before = video((await stats(ben)).inbound)[0]?.frames ?? 0;
+      await eventually(`moving pictures in ${codec}`, async () => {
+        const [seen] = video((await stats(ben)).inbound);
+        return { ok: seen?.codec === codec && seen.frames > before + 10, ...seen };
+      }, { timeoutMs: 20_000 });
+    }
+    const { inbound } = await stats(ben);
+    assert.equal(new Set(video(inbound).map((s) => s.ssrc)).size, 1, 'one SSRC through all codecs');
+    server.assertHealthy();
+  } finally {
+    for (const page of [...publishers, ben]) await page?.close();
   }
 });
 

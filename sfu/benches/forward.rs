@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::too_many_arguments,
+    clippy::too_many_lines,
     clippy::print_stdout,
     dead_code,
     reason = "a measurement, not a library; it uses half of the simulation's browser"
@@ -104,8 +105,10 @@ struct Figures {
     leaked_bytes: isize,
 }
 
-/// The datagrams of one picture, each with the way it comes.
-type Frame = Vec<(Path, Vec<u8>)>;
+/// When a frame came in, and its datagrams.
+type Frame = (Instant, Vec<(Path, Vec<u8>)>);
+/// The same, as the shard takes it.
+type Batch<'a> = (Instant, Vec<Datagram<'a>>);
 
 struct Bench {
     now: Instant,
@@ -269,11 +272,11 @@ impl Bench {
         self.exchange();
         for _ in 0..STRETCHES_PER_ROUND {
             let publisher = &mut self.browsers[0];
-            let mut frames: Vec<(Instant, Frame)> = Vec::new();
+            let mut frames: Vec<Frame> = Vec::new();
             for _ in 0..FRAMES_PER_STRETCH {
                 self.now += FRAME;
                 publisher.handle_timeout(self.now);
-                let mut frame = Frame::new();
+                let mut frame: Vec<(Path, Vec<u8>)> = Vec::new();
                 frame.extend(std::iter::from_fn(|| publisher.poll_transmit()));
                 frame.retain(|(_, bytes)| bytes[0] >= 128 && !(192..=223).contains(&bytes[1]));
                 figures.received += frame.len();
@@ -291,8 +294,8 @@ impl Bench {
     }
 
     /// The measured part: frame by frame, each as one receive batch and the flush after it.
-    fn forward(&mut self, frames: &mut [(Instant, Frame)], figures: &mut Figures) {
-        let mut batches: Vec<(Instant, Vec<Datagram<'_>>)> = frames
+    fn forward(&mut self, frames: &mut [Frame], figures: &mut Figures) {
+        let mut batches: Vec<Batch<'_>> = frames
             .iter_mut()
             .map(|(at, frame)| {
                 let datagrams = frame.iter_mut().map(|(path, bytes)| Datagram {

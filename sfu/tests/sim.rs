@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::too_many_arguments,
+    clippy::too_many_lines,
     reason = "a test fails by panicking, and its numbers are small"
 )]
 

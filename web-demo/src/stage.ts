@@ -2,6 +2,7 @@
 import { el } from './dom'
 import { icon } from './icons'
 import { gridRects, pageCapacity, speakerRects } from './layout'
+import { chooseMain, HOLD_MS } from './speaker'
 import type { Tile } from './tile'
 
 export type View = 'grid' | 'speaker'
@@ -21,6 +22,8 @@ export class Stage {
   #pinned: Tile | undefined
   #page = 0
   #frame = 0
+  #main: Tile | undefined
+  #later: ReturnType<typeof setTimeout> | undefined
 
   constructor() {
     const turn = (name: 'previous' | 'next', step: number) =>
@@ -53,6 +56,7 @@ export class Stage {
     const tile = this.#tiles.get(key)
     if (!tile) return
     if (this.#pinned === tile) this.#pinned = undefined
+    if (this.#main === tile) this.#main = undefined
     this.#tiles.delete(key)
     tile.remove()
     this.arrange()
@@ -108,16 +112,19 @@ export class Stage {
     this.#pager.hidden = true
   }
 
-  /** Whom to show large: the pinned tile, a shared screen, who spoke last, anyone else, oneself. */
+  /** Whom to show large: the pinned tile, or whom `chooseMain` says. */
   #mainTile(): Tile | undefined {
     if (this.#pinned) return this.#pinned
-    const rank = ({ subject, spokeAt }: Tile): number => {
-      if (subject.isLocal) return subject.kind === 'screen' ? -1 : -2
-      return subject.kind === 'screen' ? Infinity : spokeAt
-    }
-    let best: Tile | undefined
-    for (const tile of this.#tiles.values()) if (!best || rank(tile) > rank(best)) best = tile
-    return best
+    const tiles = [...this.#tiles.values()]
+    this.#main = chooseMain(tiles, this.#main, performance.now())
+    if (tiles.some((tile) => tile !== this.#main && tile.isSpeaking)) this.#arrangeLater()
+    return this.#main
+  }
+
+  /** Somebody else speaks; their turn comes when whoever is large has been silent for a while. */
+  #arrangeLater(): void {
+    clearTimeout(this.#later)
+    this.#later = setTimeout(() => this.#view === 'speaker' && this.arrange(), HOLD_MS)
   }
 
   #turn(step: number): void {

@@ -36,6 +36,7 @@ export class Tile {
   #picture: AnyPublication | undefined
   #sound: AnyPublication | undefined
   #isOnStage = true
+  #isSpeaking = false
   /** Width by height of its place; the element itself may still be on its way there. */
   #shape = 16 / 9
 
@@ -69,6 +70,18 @@ export class Tile {
   /** The publication it shows. */
   get picture(): AnyPublication | undefined {
     return this.#picture
+  }
+
+  get isLocal(): boolean {
+    return this.subject.isLocal
+  }
+
+  get isScreen(): boolean {
+    return this.subject.kind === 'screen'
+  }
+
+  get isSpeaking(): boolean {
+    return this.#isSpeaking
   }
 
   /** Its figures are shown. */
@@ -106,7 +119,8 @@ export class Tile {
 
   rename(name: string): void {
     this.subject.name = name
-    this.#label.textContent = this.subject.isLocal && this.subject.kind === 'camera' ? `${name} (you)` : name
+    const isOwn = this.subject.isLocal && this.subject.kind === 'camera' && name !== 'You'
+    this.#label.textContent = isOwn ? `${name} (you)` : name
     this.#avatar.querySelector('.avatar')!.textContent = initials(name)
   }
 
@@ -131,7 +145,8 @@ export class Tile {
 
   /** Marks who speaks. */
   setSpeaking(isSpeaking: boolean): void {
-    if (isSpeaking) this.spokeAt = performance.now()
+    if (isSpeaking || this.#isSpeaking) this.spokeAt = performance.now()
+    this.#isSpeaking = isSpeaking
     this.element.classList.toggle('is-speaking', isSpeaking)
   }
 

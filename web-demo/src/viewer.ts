@@ -2,7 +2,7 @@
 import type { PlenumError } from '@plenum/client'
 import { el, show } from './dom'
 import { explain } from './errors'
-import { play } from './whep'
+import { play, watchArrivals } from './whep'
 import type { Playing } from './whep'
 
 /** Shows the page of a room. */
@@ -10,6 +10,11 @@ export function openViewer(room: string, token: string): void {
   document.title = `Watch ${room} · Plenum`
   const video = el('video', { class: 'viewer-video', playsinline: true, controls: true })
   const state = el('p', { class: 'viewer-state', role: 'status' }, 'Not started.')
+  const say = (text: string, isProblem = false): void => {
+    // Said again, a screen reader would repeat it.
+    if (state.textContent !== text) state.textContent = text
+    state.classList.toggle('is-problem', isProblem)
+  }
   const field = el('input', { class: 'input', value: token, autocomplete: 'off', spellcheck: 'false' })
   const button = el('button', { class: 'primary', type: 'submit' }, 'Watch live')
   let playing: Playing | undefined
@@ -18,23 +23,33 @@ export function openViewer(room: string, token: string): void {
     playing?.stop()
     playing = undefined
     video.srcObject = null
+    video.classList.remove('is-idle')
     button.textContent = 'Watch live'
-    state.textContent = 'Stopped.'
+    say('Stopped.')
   }
   const start = async (): Promise<void> => {
     button.disabled = true
-    state.textContent = 'Connecting…'
+    say('Connecting…')
     try {
-      playing = await play(room, field.value.trim())
-      playing.connection.onconnectionstatechange = () => {
-        state.textContent = STATES[playing?.connection.connectionState ?? 'closed']
-      }
-      video.srcObject = playing.stream
-      await video.play().catch(() => {})
+      const current = await play(room, field.value.trim())
+      playing = current
+      watchArrivals(current.connection, ({ picture, sound }) => {
+        // Stopped, or started anew.
+        if (playing !== current) return
+        const connection = current.connection.connectionState
+        const isLive = picture || sound
+        // What stands still would look as if it were live.
+        video.classList.toggle('is-idle', !picture)
+        if (connection === 'connected') say(isLive ? (picture ? 'Live.' : 'Live, sound only.') : IDLE)
+        else say(STATES[connection], connection === 'failed')
+      })
+      video.srcObject = current.stream
+      // Not awaited: with nobody on the air yet it waits for the first picture.
+      video.play().catch(() => {})
       button.textContent = 'Stop'
     } catch (error) {
       const { title, advice } = explain(error as PlenumError)
-      state.textContent = `${title}. ${advice}`
+      say(field.value.trim() ? `${title}. ${advice}` : 'Watching needs a token. Paste yours above.', true)
     }
     button.disabled = false
   }
@@ -57,11 +72,13 @@ export function openViewer(room: string, token: string): void {
   )
 }
 
+const IDLE = 'Nobody is on the air. Picture and sound come as soon as somebody publishes.'
+
 const STATES: Readonly<Record<RTCPeerConnectionState, string>> = {
   new: 'Connecting…',
   connecting: 'Connecting…',
-  connected: 'Live. The picture appears as soon as somebody publishes.',
+  connected: 'Connected.',
   disconnected: 'Interrupted…',
-  failed: 'The connection was lost.',
+  failed: 'The connection was lost. Stop and watch again.',
   closed: 'Stopped.',
 }

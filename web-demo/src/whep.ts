@@ -29,14 +29,42 @@ export async function play(room: string, token: string): Promise<Playing> {
     await connection.setRemoteDescription({ type: 'answer', sdp: await response.text() })
     const location = response.headers.get('location')
     const stop = () => {
-      connection.close()
-      if (location) void fetch(new URL(location, response.url), { method: 'DELETE', headers: authorization, keepalive: true })
+      const close = () => connection.close()
+      if (!location) return close()
+      // Closed first, the server would have forgotten the session before the DELETE arrives.
+      const url = new URL(location, response.url)
+      fetch(url, { method: 'DELETE', headers: authorization, keepalive: true }).then(close, close)
     }
     return { stream, connection, stop }
   } catch (error) {
     connection.close()
     throw error instanceof PlenumError ? error : new PlenumError('unreachable', String(error), error)
   }
+}
+
+const LOOK_MS = 1000
+// A shared screen that does not change may send a picture a second.
+const IDLE_MS = 3000
+
+/** Reports once a second, until the connection closes, whether picture and sound arrive. */
+export function watchArrivals(connection: RTCPeerConnection, report: (arrives: { picture: boolean; sound: boolean }) => void): void {
+  const seen = { video: { count: 0, at: -IDLE_MS }, audio: { count: 0, at: -IDLE_MS } }
+  const isClosed = (): boolean => connection.connectionState === 'closed'
+  const timer = setInterval(async () => {
+    if (isClosed()) {
+      clearInterval(timer)
+      return
+    }
+    const now = performance.now()
+    for (const stat of (await connection.getStats()).values()) {
+      if (stat.type !== 'inbound-rtp') continue
+      const kind = stat.kind === 'video' ? 'video' : 'audio'
+      const count: number = (kind === 'video' ? stat.framesDecoded : stat.packetsReceived) ?? 0
+      if (count !== seen[kind].count) seen[kind] = { count, at: now }
+    }
+    const isFresh = ({ at }: { at: number }) => now - at < IDLE_MS
+    if (!isClosed()) report({ picture: isFresh(seen.video), sound: isFresh(seen.audio) })
+  }, LOOK_MS)
 }
 
 async function refusal(response: Response): Promise<PlenumError> {

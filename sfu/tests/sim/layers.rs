@@ -126,7 +126,7 @@ fn temporal_layers_are_dropped_and_given_back() {
 
 #[test]
 fn temporal_layers_are_dropped_over_a_lossy_reordering_network() {
-    for seed in 100..110 {
+    for seed in 100..105 {
         let (mut world, alice, bob) = pair(seed, Codec::Vp8);
         for sender in &mut world.browsers[alice].senders {
             sender.encoder.temporal_layers = 3;
@@ -195,5 +195,27 @@ fn a_paused_view_costs_nothing_and_comes_back() {
     world.run_ms(2000);
     assert!(world.browsers[bob].video(0).frames_since(since).len() > 40);
     assert_eq!(world.browsers[bob].video(0).holes(), 0);
+    world.finish();
+}
+
+#[test]
+fn a_receivers_own_estimate_caps_the_layer_while_it_lasts() {
+    let mut world = World::new(7);
+    let alice = world.join(Options::new("alice").camera(Codec::Vp8, RIDS));
+    let mut bob = Options::new("bob").slots(0, 1);
+    bob.transport_wide = false;
+    let bob = world.join(bob);
+    world.run_ms(2000);
+    assert_eq!(encoding(&world, bob), 2, "no feedback means no limit");
+    let media = world.browsers[bob].video(0).media;
+    for _ in 0..6 {
+        let remb = crate::rtp::write_remb(9, 180_000, media);
+        world.browsers[bob].send_rtcp(&remb);
+        world.run_ms(500);
+    }
+    assert!(encoding(&world, bob) < 2);
+    world.run_ms(7000);
+    assert_eq!(encoding(&world, bob), 2);
+    assert!(world.browsers[alice].is_connected());
     world.finish();
 }

@@ -97,6 +97,12 @@ impl Receiver {
     fn take(&mut self, now: Instant, sequence: u64, packet: &Packet, payload: &[u8], codec: u8) {
         self.missing.remove(&sequence);
         let stamp = (!payload.is_empty()).then(|| read_payload(self.codec(codec), payload).0);
+        if let Some(stamp) = stamp
+            && !self.is_audio
+        {
+            let is_last = stamp.packet + 1 == stamp.packets;
+            assert_eq!(packet.marker, is_last, "marker of {stamp:?}");
+        }
         let arrived = Arrived {
             at: now,
             timestamp: packet.timestamp,

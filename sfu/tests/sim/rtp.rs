@@ -147,6 +147,17 @@ pub(crate) fn write_pli(sender: u32, media: u32) -> Vec<u8> {
     feedback(206, 1, sender, media, &[])
 }
 
+/// REMB (draft-alvestrand-rmcat-remb-03).
+pub(crate) fn write_remb(sender: u32, bitrate_bps: u64, media: u32) -> Vec<u8> {
+    let exponent = (64 - bitrate_bps.leading_zeros()).saturating_sub(18);
+    let mantissa = (bitrate_bps >> exponent) as u32;
+    let mut body = b"REMB\x01".to_vec();
+    let packed = exponent << 18 | mantissa;
+    body.extend(&packed.to_be_bytes()[1..]);
+    body.extend(media.to_be_bytes());
+    feedback(206, 15, sender, 0, &body)
+}
+
 /// Packets with their arrival in ms of the receiver's clock, in order, none missing between.
 pub(crate) fn write_transport_wide(
     sender: u32,
