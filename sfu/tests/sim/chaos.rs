@@ -10,6 +10,7 @@ use sfu::{Codec, Command, Kind, SubscribeChange, View, Wants};
 use crate::browser::Options;
 use crate::network::Link;
 use crate::offer::Role;
+use crate::sender::Sender;
 use crate::world::{Who, World};
 
 const NAMES: &[&str] = &["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -94,9 +95,8 @@ fn act(world: &mut World, random: &mut StdRng, present: &mut Vec<Who>, who: Who)
             world.leave(who);
         }
         (1 | 2, _) => {
-            let link = rough(random);
-            let back = rough(random);
-            world.link(who, link, back);
+            let (up, down) = (rough(random), rough(random));
+            world.link(who, up, down);
         }
         (3, _) => {
             world.browsers[who].restart_ice();
@@ -107,14 +107,7 @@ fn act(world: &mut World, random: &mut StdRng, present: &mut Vec<Who>, who: Who)
             world.browsers[who].move_to(now, port);
         }
         (5 | 6, Some(track)) => {
-            let view = View {
-                height: [0, 90, 180, 360, 720][random.random_range(0..5)],
-                temporal: [None, Some(0), Some(1)][random.random_range(0..3)],
-                layer: [None, Some(0), Some(1)][random.random_range(0..3)],
-                paused: random.random_ratio(1, 5),
-                ..View::default()
-            };
-            world.view(who, track, view);
+            world.view(who, track, any_view(random));
         }
         (7, Some(track)) => world.command(Command::Mute {
             participant,
@@ -130,11 +123,10 @@ fn act(world: &mut World, random: &mut StdRng, present: &mut Vec<Who>, who: Who)
             change: SubscribeChange::All(random.random()),
         }),
         (10, _) => {
-            for sender in &mut world.browsers[who].senders {
-                sender.is_active = random.random_ratio(3, 4);
-                sender.encoder.temporal_layers = random.random_range(1..4);
-                sender.level = random.random_range(0..128);
-            }
+            let senders = &mut world.browsers[who].senders;
+            senders
+                .iter_mut()
+                .for_each(|sender| unsettle(sender, random));
         }
         (11, _) => {
             let is_audio = random.random();
@@ -149,6 +141,22 @@ fn act(world: &mut World, random: &mut StdRng, present: &mut Vec<Who>, who: Who)
             }
         }
     }
+}
+
+fn any_view(random: &mut StdRng) -> View {
+    View {
+        height: [0, 90, 180, 360, 720][random.random_range(0..5)],
+        temporal: [None, Some(0), Some(1)][random.random_range(0..3)],
+        layer: [None, Some(0), Some(1)][random.random_range(0..3)],
+        paused: random.random_ratio(1, 5),
+        ..View::default()
+    }
+}
+
+fn unsettle(sender: &mut Sender, random: &mut StdRng) {
+    sender.is_active = random.random_ratio(3, 4);
+    sender.encoder.temporal_layers = random.random_range(1..4);
+    sender.level = random.random_range(0..128);
 }
 
 fn rough(random: &mut StdRng) -> Link {
