@@ -123,7 +123,7 @@ export class Tile {
     const isOwn = this.subject.isLocal && this.subject.kind === 'camera' && name !== 'You'
     this.#label.textContent = isOwn ? `${name} (you)` : name
     const face = this.#avatar.querySelector<HTMLElement>('.avatar')!
-    face.textContent = initials(name)
+    face.replaceChildren(this.isScreen ? icon('screen') : initials(name))
     face.style.setProperty('--hue', String(hueOf(identity)))
   }
 
