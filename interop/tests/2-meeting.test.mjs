@@ -58,7 +58,8 @@ test('two meet over ICE-TCP alone', { timeout: 60_000 }, () =>
     for (const page of pages) {
       await seesAndHears(page, 1);
       const { pairs } = await stats(page);
-      assert.deepEqual(pairs.map((pair) => pair.protocol), ['tcp']);
+      // With several local addresses Chromium may nominate one pair after another.
+      assert.deepEqual([...new Set(pairs.map((pair) => pair.protocol))], ['tcp']);
     }
   }));
 

@@ -65,7 +65,7 @@ struct Serve {
 /// Where the configuration comes from.
 #[derive(Args, Clone, Debug)]
 struct ConfigSource {
-    /// Configuration file (TOML); environment variables PLENUM_<SECTION>__<KEY> win over it.
+    /// Configuration file (TOML); environment variables `PLENUM_SECTION__KEY` win over it.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -13,7 +13,9 @@ export interface Size {
 }
 
 const ASPECT = 16 / 9
-const ASPECT_MIN = 1.15 // how near to square a tile may become to fill its cell
+// How near to square a tile may become to fill its cell; cameras of upright phones lose less by it.
+const ASPECT_MIN = 4 / 3
+const ASPECT_MIN_UPRIGHT = 1.15
 const GAP = 10
 const STRIP_SHARE = 0.22
 const STRIP_MIN = 92
@@ -22,22 +24,24 @@ const STRIP_MAX = 210
 /** How many columns and rows show `count` tiles largest, and how large. */
 export function bestGrid(count: number, area: Size): { columns: number; rows: number; tile: Size } {
   let best = { columns: 1, rows: Math.max(1, count), tile: { width: 0, height: 0 } }
+  const aspectMin = area.width < area.height ? ASPECT_MIN_UPRIGHT : ASPECT_MIN
   for (let columns = 1; columns <= count; columns += 1) {
     const rows = Math.ceil(count / columns)
-    const tile = fit({
+    const cell = {
       width: (area.width - GAP * (columns - 1)) / columns,
       height: (area.height - GAP * (rows - 1)) / rows,
-    })
+    }
+    const tile = fit(cell, aspectMin)
     if (tile.width * tile.height > best.tile.width * best.tile.height) best = { columns, rows, tile }
   }
   return best
 }
 
 /** The largest tile in a cell: 16:9, or closer to square where the cell is narrow. */
-function fit({ width, height }: Size): Size {
+function fit({ width, height }: Size, aspectMin: number): Size {
   if (width <= 0 || height <= 0) return { width: 0, height: 0 }
   if (width / height > ASPECT) return { width: height * ASPECT, height }
-  return { width, height: Math.min(height, width / ASPECT_MIN) }
+  return { width, height: Math.min(height, width / aspectMin) }
 }
 
 /** Rectangles of a grid; every row is centred. */
@@ -88,7 +92,7 @@ function besideMain(count: number, area: Size): { main: Rect; strip: Rect[] } {
 
 function belowMain(count: number, area: Size): { main: Rect; strip: Rect[] } {
   const third = (area.width - 2 * GAP) / 3 // a phone held upright shows three
-  const height = Math.min(clamp(area.height * STRIP_SHARE, STRIP_MIN, STRIP_MAX * 0.75), third / ASPECT_MIN)
+  const height = Math.min(clamp(area.height * STRIP_SHARE, STRIP_MIN, STRIP_MAX * 0.75), third / ASPECT_MIN_UPRIGHT)
   const width = Math.min(height * 1.25, third)
   const shown = Math.min(count, Math.max(1, Math.floor((area.width + GAP) / (width + GAP))))
   const main = { x: 0, y: 0, width: area.width, height: area.height - height - GAP }

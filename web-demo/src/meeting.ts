@@ -170,7 +170,7 @@ export class Meeting {
     const camera = this.#tile({ key, identity, name, isLocal, kind: 'camera' })
     camera.setPicture(one.publication('camera'))
     camera.setSound(one.publication('microphone'))
-    camera.rename(name)
+    camera.rename(name, identity)
     camera.refresh()
     const share = one.publication('screen_share')
     const shareKey = `${key}/screen`
@@ -281,7 +281,7 @@ export class Meeting {
   #refreshBanner(): void {
     const { state, transport } = this.#room
     if (state === 'reconnecting') {
-      this.#banner.show('The connection to the server was lost. Trying again… Sound and pictures may go on meanwhile.')
+      this.#banner.show('The connection to the server was lost. Trying again…')
     } else if (transport === 'disconnected' || transport === 'failed') {
       this.#banner.show('Sound and pictures are interrupted. Looking for another path…')
     } else {

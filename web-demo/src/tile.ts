@@ -46,7 +46,6 @@ export class Tile {
     this.video.muted = true
     for (const name of ['resize', 'emptied']) this.video.addEventListener(name, () => this.#fit())
     const face = el('span', { class: 'avatar' }, initials(subject.name))
-    face.style.setProperty('--hue', String(hueOf(subject.identity)))
     this.#avatar = el('div', { class: 'tile-avatar' }, face)
     const menu = el('button', { class: 'tile-button', type: 'button', title: 'Options', 'aria-haspopup': 'menu' }, icon('more'))
     menu.setAttribute('aria-label', `Options for ${subject.name}`)
@@ -63,7 +62,7 @@ export class Tile {
       menu,
     )
     this.element.addEventListener('dblclick', () => pin(this))
-    this.rename(subject.name)
+    this.rename(subject.name, subject.identity)
     this.refresh()
   }
 
@@ -117,11 +116,15 @@ export class Tile {
     this.element.setAttribute('aria-label', state ? `${this.subject.name}, ${state}` : this.subject.name)
   }
 
-  rename(name: string): void {
+  /** Who it is; one's own identity is known only after joining. */
+  rename(name: string, identity: string): void {
     this.subject.name = name
+    this.subject.identity = identity
     const isOwn = this.subject.isLocal && this.subject.kind === 'camera' && name !== 'You'
     this.#label.textContent = isOwn ? `${name} (you)` : name
-    this.#avatar.querySelector('.avatar')!.textContent = initials(name)
+    const face = this.#avatar.querySelector<HTMLElement>('.avatar')!
+    face.replaceChildren(this.isScreen ? icon('screen') : initials(name))
+    face.style.setProperty('--hue', String(hueOf(identity)))
   }
 
   /** Puts it somewhere on the stage, or takes it off (`undefined`), which stops its picture. */
@@ -196,6 +199,7 @@ export class Tile {
   /** A portrait picture in a landscape tile would lose most of itself to cropping. */
   #fit(): void {
     const { videoWidth, videoHeight } = this.video
+    this.element.classList.toggle('is-empty', !videoWidth)
     if (!videoWidth || !videoHeight) {
       this.element.classList.remove('is-letterboxed')
       return
