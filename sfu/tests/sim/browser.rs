@@ -450,7 +450,9 @@ impl Browser {
         self.connected_at.get_or_insert(now);
         if self.dtls.is_none() {
             let retransmit_after = Duration::from_millis(50); // as libwebrtc does
+            // Retransmission timers are jittered: with a seed this side repeats itself.
             let mut config = dimpl::Config::builder()
+                .dangerously_set_rng_seed(u64::from(self.number) + 1)
                 .use_server_cookie(false)
                 .flight_start_rto(retransmit_after)
                 .flight_retries(10);
