@@ -86,6 +86,7 @@ impl Peer {
         let Some(transport) = &mut self.transport else {
             return Flushed::Done;
         };
+        transport.report(metrics);
         if !transport.flush(arena) {
             return Flushed::ArenaFull;
         }

@@ -63,6 +63,8 @@ pub(crate) struct Subscriber {
     pub(crate) asked_slots: (u16, u16),
     epoch: Instant,
     has_news: bool,
+    /// Packets given up because a queue was full, not yet counted.
+    overflow: u64,
 }
 
 impl Subscriber {
@@ -81,6 +83,7 @@ impl Subscriber {
             asked_slots: (0, 0),
             epoch: now,
             has_news: false,
+            overflow: 0,
         }
     }
 
@@ -185,6 +188,7 @@ impl Subscriber {
             queue.push_back(queued);
             return;
         }
+        self.overflow += 1;
         // What is skipped has no number yet, so the receiver sees no hole, only a late keyframe.
         for waiting in queue
             .iter_mut()
@@ -207,6 +211,7 @@ impl Subscriber {
         (path, protect, arena): (Path, &mut SendContext, &mut Arena),
         metrics: &mut Metrics,
     ) -> Flushed {
+        metrics.dropped_many(DropReason::QueueFull, std::mem::take(&mut self.overflow));
         let estimate = self.estimator.estimate_bps();
         let estimator = &mut self.estimator;
         let epoch = self.epoch;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::metrics::{DropReason, Metrics};
 use crate::peer::dtls::{Certificate, Dtls, DtlsOutput, DtlsRole, Fingerprint, SrtpKeying};
 use crate::peer::ice::stun::{Message, RESPONSE_BYTES_MAX};
 use crate::peer::ice::{Credentials, IceChange, IceLite, IceState};
@@ -54,7 +55,9 @@ pub(crate) struct Transport {
     data: Option<DataChannels>,
     outbox: VecDeque<(Path, Vec<u8>)>,
     /// Datagrams that found the outbox full.
-    pub(crate) outbox_drops: u64,
+    outbox_drops: u64,
+    /// RTCP packets encrypted.
+    rtcp_sent: u64,
     told: Option<TransportState>,
 }
 
@@ -104,6 +107,7 @@ impl Transport {
             data: None,
             outbox: VecDeque::new(),
             outbox_drops: 0,
+            rtcp_sent: 0,
             told: None,
         }
     }
@@ -233,6 +237,7 @@ impl Transport {
         let mut out = vec![0; DATAGRAM_MAX];
         if let Some(length) = keys.send.protect_rtcp(packet, &mut out) {
             out.truncate(length);
+            self.rtcp_sent += 1;
             self.queue(path, out);
         }
     }
@@ -335,6 +340,13 @@ impl Transport {
     pub(crate) fn remove_path(&mut self, path: Path) {
         self.ice.remove_tuple(path);
         self.outbox.retain(|(to, _)| *to != path);
+    }
+
+    /// Adds what was counted since the last call.
+    pub(crate) fn report(&mut self, metrics: &mut Metrics) {
+        let drops = std::mem::take(&mut self.outbox_drops);
+        metrics.dropped_many(DropReason::QueueFull, drops);
+        metrics.rtcp_sent_packets += std::mem::take(&mut self.rtcp_sent);
     }
 
     /// Moves queued datagrams into the arena; false when it filled up first.

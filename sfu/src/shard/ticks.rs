@@ -191,7 +191,6 @@ impl Shard {
             let mut packet = [0; DATAGRAM_MAX];
             if let Some(length) = write_twcc(&mut packet, &header, feedback.arrivals) {
                 transport.send_rtcp(packet.get(..length).unwrap_or_default());
-                self.metrics.rtcp_sent_packets += 1;
             }
         }
     }
@@ -239,7 +238,6 @@ impl Shard {
             let mut packet = [0; DATAGRAM_MAX];
             if let Some(length) = write_rr(&mut packet, FEEDBACK_SSRC, blocks) {
                 transport.send_rtcp(packet.get(..length).unwrap_or_default());
-                self.metrics.rtcp_sent_packets += 1;
             }
         }
     }
@@ -268,7 +266,6 @@ impl Shard {
                 .and_then(|peer| peer.transport.as_mut());
             if let Some(transport) = transport {
                 transport.send_rtcp(packet.get(..length + extra).unwrap_or_default());
-                self.metrics.rtcp_sent_packets += 1;
             }
         }
     }
