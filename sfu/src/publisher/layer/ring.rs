@@ -10,6 +10,17 @@ use crate::sfu::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PacketId(pub(crate) u64);
 
+impl PacketId {
+    /// The lower half, which is enough to name a packet that a ring still holds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lower half is asked for"
+    )]
+    pub(crate) fn low(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// What is kept of a packet beside its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct PacketMeta {
@@ -41,6 +52,7 @@ pub(crate) struct StoredPacket<'a> {
 }
 
 /// Half a megabyte holds 1.6 s of a 2.5 Mbit/s layer: more than a receiver waits for a packet.
+/// Sizes are powers of two, so that finding a place takes no division.
 const VIDEO_BYTES: usize = 512 * 1024;
 /// 436 packets at 1200 bytes fill the bytes; the rest is room for the small ones of low layers.
 const VIDEO_PACKETS: usize = 1024;
@@ -87,7 +99,9 @@ impl PacketRing {
         }
     }
 
+    /// A ring of these sizes, each a power of two.
     fn with_size(byte_count: usize, packet_count: usize) -> Self {
+        debug_assert!(byte_count.is_power_of_two() && packet_count.is_power_of_two());
         Self {
             bytes: Box::default(),
             entries: Box::default(),
@@ -165,6 +179,13 @@ impl PacketRing {
         Some((&entry.meta, payload, dependency))
     }
 
+    /// The latest id given out so far with this lower half.
+    pub(crate) fn widen(&self, low: u32) -> PacketId {
+        let newest = PacketId(self.next_id.saturating_sub(1));
+        let behind = newest.low().wrapping_sub(low);
+        PacketId(newest.0.wrapping_sub(u64::from(behind)))
+    }
+
     /// The packet with this extended sequence number, if it is still here.
     pub(crate) fn find(&self, sequence: u64) -> Option<PacketId> {
         let (held, id) = (*self.by_sequence.get(self.slot(sequence))?)?;
@@ -211,18 +232,18 @@ impl PacketRing {
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a remainder of a usize fits in one"
+        reason = "the lower bits are what is asked for"
     )]
     fn byte_position(&self, absolute: u64) -> usize {
-        (absolute % self.byte_count as u64) as usize
+        absolute as usize & (self.byte_count - 1)
     }
 
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a remainder of a usize fits in one"
+        reason = "the lower bits are what is asked for"
     )]
     fn slot(&self, number: u64) -> usize {
-        (number % self.packet_count as u64) as usize
+        number as usize & (self.packet_count - 1)
     }
 }
 
@@ -274,20 +295,31 @@ mod tests {
     }
 
     #[test]
+    fn half_an_id_names_a_packet_over_its_wrap() {
+        let mut ring = PacketRing::new(Kind::Audio);
+        ring.next_id = (3 << 32) - 1;
+        let ids = [7, 8, 9].map(|sequence| push(&mut ring, sequence, b"x").unwrap());
+        for id in ids {
+            assert_eq!(ring.widen(id.low()), id);
+            assert!(ring.get(id).is_some());
+        }
+    }
+
+    #[test]
     fn refuses_what_is_too_old_or_too_large() {
-        let mut ring = PacketRing::with_size(1000, 8);
+        let mut ring = PacketRing::with_size(1024, 8);
         push(&mut ring, 100, b"x").unwrap();
         assert_eq!(push(&mut ring, 92, b"x"), None);
         assert!(push(&mut ring, 93, b"x").is_some());
-        assert_eq!(push(&mut ring, 101, &[0; 251]), None);
+        assert_eq!(push(&mut ring, 101, &[0; 257]), None);
     }
 
     proptest! {
         #[test]
         fn a_packet_is_given_back_whole_or_not_at_all(
-            packets in proptest::collection::vec((0u64..60, 0usize..50), 1..200),
+            packets in proptest::collection::vec((0u64..60, 0usize..64), 1..200),
         ) {
-            let mut ring = PacketRing::with_size(200, 16);
+            let mut ring = PacketRing::with_size(256, 16);
             let mut kept = BTreeMap::new();
             for (step, (jitter, length)) in packets.into_iter().enumerate() {
                 let sequence = step as u64 + jitter % 20;

@@ -1,5 +1,7 @@
 //! Where a number of one source stands in the outgoing numbering, with the drops between.
 
+use std::collections::VecDeque;
+
 /// Runs of drops that are remembered. A temporal layer drops a run per frame, so this is one to
 /// two seconds of late packets.
 const RUN_COUNT: usize = 64;
@@ -32,10 +34,8 @@ pub(super) struct Offsets {
     newest: Option<u64>,
     /// Numbers up to this one lie before what is remembered.
     forgotten_through: Option<u64>,
-    /// A ring, oldest at `oldest`.
-    runs: [Run; RUN_COUNT],
-    oldest: usize,
-    run_count: usize,
+    /// Oldest first; takes memory with the first drop, once.
+    runs: VecDeque<Run>,
     dropped: u64,
 }
 
@@ -53,9 +53,7 @@ impl Offsets {
             base_out,
             newest: None,
             forgotten_through: None,
-            runs: [Run::default(); RUN_COUNT],
-            oldest: 0,
-            run_count: 0,
+            runs: VecDeque::new(),
             dropped: 0,
         }
     }
@@ -100,26 +98,32 @@ impl Offsets {
     fn close(&mut self, first: u64, last: u64) {
         self.dropped += last - first + 1;
         let dropped = self.dropped;
-        if let Some(run) = self.run_mut(self.run_count.wrapping_sub(1))
+        if let Some(run) = self.runs.back_mut()
             && run.last + 1 == first
         {
             run.last = last;
             run.dropped = dropped;
             return;
         }
-        if self.run_count == RUN_COUNT {
-            self.forgotten_through = self.run(0).map(|run| run.last);
-            self.oldest = (self.oldest + 1) % RUN_COUNT;
-            self.run_count -= 1;
+        if self.runs.len() == RUN_COUNT {
+            self.forgotten_through = self.runs.pop_front().map(|run| run.last);
+        } else if self.runs.capacity() < RUN_COUNT {
+            self.runs.reserve_exact(RUN_COUNT - self.runs.len());
         }
-        self.run_count += 1;
-        if let Some(run) = self.run_mut(self.run_count - 1) {
-            *run = Run {
-                first,
-                last,
-                dropped,
-            };
-        }
+        self.runs.push_back(Run {
+            first,
+            last,
+            dropped,
+        });
+    }
+
+    /// Begins a numbering in which `base_in` becomes `base_out`; keeps the memory.
+    pub(super) fn begin(&mut self, base_in: u64, base_out: u64) {
+        self.runs.clear();
+        *self = Self {
+            runs: std::mem::take(&mut self.runs),
+            ..Self::new(base_in, base_out)
+        };
     }
 
     /// The outgoing number of one that is not above the newest.
@@ -132,8 +136,7 @@ impl Offsets {
         }
         // Late packets are mostly a little late: look from the newest run down.
         let mut dropped = self.dropped;
-        for at in (0..self.run_count).rev() {
-            let run = self.run(at)?;
+        for run in self.runs.iter().rev() {
             if number > run.last {
                 return Some(self.out(number, run.dropped));
             }
@@ -149,16 +152,5 @@ impl Offsets {
         self.base_out
             .wrapping_add(number - self.base_in)
             .wrapping_sub(dropped)
-    }
-
-    fn run(&self, at: usize) -> Option<&Run> {
-        (at < self.run_count).then(|| self.runs.get((self.oldest + at) % RUN_COUNT))?
-    }
-
-    fn run_mut(&mut self, at: usize) -> Option<&mut Run> {
-        if at >= self.run_count {
-            return None;
-        }
-        self.runs.get_mut((self.oldest + at) % RUN_COUNT)
     }
 }

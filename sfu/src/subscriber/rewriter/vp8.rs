@@ -97,7 +97,8 @@ impl Vp8Rewriter {
         self.begins = false;
         self.reference = None;
         if let Some(id) = numbers.picture_id {
-            self.offsets = Offsets::new(self.extend(id), self.next_picture_id);
+            let base = self.extend(id);
+            self.offsets.begin(base, self.next_picture_id);
         }
         if let Some(tl0) = numbers.tl0 {
             self.tl0_offset = self.newest_tl0.wrapping_add(1).wrapping_sub(tl0);
