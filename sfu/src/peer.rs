@@ -40,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) answer_count: u64,
     /// It is on the shard's list of peers to flush.
     pub(crate) is_touched: bool,
+    /// Something may have moved its timers since they were last looked at.
+    pub(crate) has_new_timers: bool,
     /// The earliest timer the shard holds for it.
     pub(crate) due: Option<Instant>,
     pub(crate) timers: Timers,

@@ -38,7 +38,7 @@ use crate::publisher::track::Track;
 use crate::room::{Room, Sink};
 use crate::rtp::RtpView;
 use crate::sfu::Event;
-use crate::subscriber::Flushed;
+use crate::subscriber::{Flushed, Offered};
 
 pub use self::arena::{ARENA_BYTES, Arena, DATAGRAM_MAX, Run};
 pub use self::datagram::{Datagram, Path, Protocol, canonical};
@@ -198,7 +198,7 @@ impl Shard {
         let view = RtpView::parse(plain).ok_or(DropReason::Malformed)?;
         self.metrics.rtp_received_packets += 1;
         let received = peer.publisher.receive(now, &view, &mut self.tracks);
-        touch(&mut self.touched, key, &mut peer.is_touched);
+        touch(&mut self.touched, key, peer);
         if let Some(received) = received? {
             self.offer(now, received);
         }
@@ -225,13 +225,16 @@ impl Shard {
         let Some(room) = self.rooms.get(track.room) else {
             return;
         };
+        let Some(offered) = Offered::new(track, &received) else {
+            return;
+        };
         for sink in room.sinks(track.route) {
             let Sink::Subscription { peer: key, slot } = *sink;
             let Some(peer) = self.peers.get_mut(key) else {
                 continue;
             };
-            if peer.subscriber.offer(slot, track, &received) {
-                touch(&mut self.touched, key, &mut peer.is_touched);
+            if peer.subscriber.offer(slot, &offered) {
+                touch_for_media(&mut self.touched, key, peer);
             }
         }
     }
@@ -247,10 +250,14 @@ impl Shard {
                     return true;
                 }
                 peer.is_touched = false;
+                let is_paced = peer.subscriber.next_send().is_some();
+                let has_new_timers = std::mem::take(&mut peer.has_new_timers);
                 if peer.subscriber.has_news() {
                     self.tell_streams(key);
                 }
-                self.schedule(now, key);
+                if has_new_timers || is_paced {
+                    self.schedule(now, key);
+                }
             }
             self.touched.pop();
         }
@@ -280,7 +287,7 @@ impl Shard {
             if let Some(transport) = &mut peer.transport {
                 transport.drain(now, &mut events);
             }
-            touch(&mut self.touched, key, &mut peer.is_touched);
+            touch(&mut self.touched, key, peer);
         }
         for event in events.drain(..) {
             self.handle_transport_event(now, key, event);
@@ -360,9 +367,16 @@ impl Shard {
 }
 
 /// Puts a peer on the list of those to flush, once.
-fn touch(touched: &mut Vec<usize>, key: usize, is_touched: &mut bool) {
-    if !*is_touched {
-        *is_touched = true;
+/// Lists a peer for the next flush, and for a new look at its timers.
+fn touch(touched: &mut Vec<usize>, key: usize, peer: &mut Peer) {
+    peer.has_new_timers = true;
+    touch_for_media(touched, key, peer);
+}
+
+/// Lists a peer for the next flush; media alone moves no timer but the pacer's.
+fn touch_for_media(touched: &mut Vec<usize>, key: usize, peer: &mut Peer) {
+    if !peer.is_touched {
+        peer.is_touched = true;
         touched.push(key);
     }
 }

@@ -19,13 +19,14 @@ use crate::ids::TrackId;
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::srtp::SendContext;
 use crate::publisher::Received;
+use crate::publisher::layer::PacketMeta;
 use crate::publisher::track::Track;
 use crate::sfu::{Kind, View, Wants};
 use crate::shard::{Arena, Path};
 use crate::subscriber::estimator::Estimator;
 use crate::subscriber::pacer::Pacer;
 use crate::subscriber::selector::Selection;
-use crate::subscriber::slot::{Action, Outgoing, Queued, Slot};
+use crate::subscriber::slot::{Action, LaneId, Outgoing, Queued, Slot, abs_send_time};
 
 /// Video packets waiting for one subscriber: half a second of 6 Mbit/s.
 const VIDEO_QUEUE_MAX: usize = 512;
@@ -43,6 +44,33 @@ const CHOICES_MAX: usize = 1024;
 pub(crate) enum Flushed {
     Done,
     ArenaFull,
+}
+
+/// A packet on its way to the sinks of its track, with what all of them ask of it.
+pub(crate) struct Offered<'a> {
+    track: &'a Track,
+    received: &'a Received,
+    meta: &'a PacketMeta,
+    /// The place of its encoding among the layers, 0 is the lowest.
+    layer: u8,
+    /// It is padding only.
+    is_empty: bool,
+}
+
+impl<'a> Offered<'a> {
+    /// `None`: the packet is gone already.
+    pub(crate) fn new(track: &'a Track, received: &'a Received) -> Option<Self> {
+        let encoding = track.encodings.get(received.encoding)?;
+        let (meta, payload, _) = encoding.layer.ring.get(received.packet)?;
+        let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
+        Some(Self {
+            track,
+            received,
+            meta,
+            layer,
+            is_empty: payload.is_empty(),
+        })
+    }
 }
 
 /// The receiving half of a peer.
@@ -77,7 +105,7 @@ impl Subscriber {
             audio_queue: VecDeque::new(),
             video_queue: VecDeque::new(),
             nacked: VecDeque::new(),
-            estimator: Estimator::new(),
+            estimator: Estimator::new(now),
             pacer: Pacer::new(now),
             rtt: RTT_INITIAL,
             asked_slots: (0, 0),
@@ -90,7 +118,14 @@ impl Subscriber {
     /// Queues a packet for a slot if its track's selector wants it. Called once per packet and sink.
     ///
     /// True: there is something to flush.
-    pub(crate) fn offer(&mut self, index: usize, track: &Track, received: &Received) -> bool {
+    pub(crate) fn offer(&mut self, index: usize, offered: &Offered<'_>) -> bool {
+        let Offered {
+            track,
+            received,
+            meta,
+            layer,
+            is_empty,
+        } = *offered;
         let Some(slot) = self.slots.get_mut(index) else {
             return false;
         };
@@ -100,15 +135,8 @@ impl Subscriber {
         if subscription.track != received.track {
             return false;
         }
-        let Some(encoding) = track.encodings.get(received.encoding) else {
-            return false;
-        };
-        let Some((meta, payload, _)) = encoding.layer.ring.get(received.packet) else {
-            return false;
-        };
-        let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
         let selector = &mut subscription.selector;
-        let selection = match payload.is_empty() {
+        let selection = match is_empty {
             true if selector.current() == Some(layer) => Selection::Drop,
             true => Selection::Ignore,
             false => selector.select(layer, &meta.descriptor),
@@ -119,25 +147,28 @@ impl Subscriber {
             Selection::Drop => Action::Skip,
             Selection::Ignore => return false,
         };
-        let queued = Queued {
-            slot: index,
+        let lane = LaneId {
             generation: slot.generation,
-            encoding: received.encoding,
+            slot: u16::try_from(index).unwrap_or(u16::MAX),
+            encoding: u8::try_from(received.encoding).unwrap_or(u8::MAX),
+        };
+        let queued = Queued {
             packet: received.packet,
+            lane,
             action,
             marker: selector.marker(&meta.descriptor, meta.marker),
         };
-        let (kind, sequence) = (slot.kind, meta.sequence);
+        let kind = slot.kind;
         self.push(kind, queued);
         if action == Action::Switch {
             self.has_news = true;
-            self.queue_overtaken(index, track, received, sequence);
+            self.queue_overtaken(lane, track, received, meta.sequence);
         }
         true
     }
 
     /// Queues what came before its layer's keyframe began but stands behind it.
-    fn queue_overtaken(&mut self, index: usize, track: &Track, received: &Received, first: u64) {
+    fn queue_overtaken(&mut self, lane: LaneId, track: &Track, received: &Received, first: u64) {
         let Some(encoding) = track.encodings.get(received.encoding) else {
             return;
         };
@@ -153,7 +184,7 @@ impl Subscriber {
             let Some((meta, ..)) = ring.get(packet) else {
                 continue;
             };
-            let Some(slot) = self.slots.get_mut(index) else {
+            let Some(slot) = self.slots.get_mut(usize::from(lane.slot)) else {
                 return;
             };
             let Some(subscription) = &mut slot.subscription else {
@@ -165,12 +196,10 @@ impl Subscriber {
                 Selection::Ignore => continue,
             };
             let marker = subscription.selector.marker(&meta.descriptor, meta.marker);
-            let (generation, encoding, kind) = (slot.generation, received.encoding, slot.kind);
+            let kind = slot.kind;
             let queued = Queued {
-                slot: index,
-                generation,
-                encoding,
                 packet,
+                lane,
                 action,
                 marker,
             };
@@ -192,11 +221,11 @@ impl Subscriber {
         // What is skipped has no number yet, so the receiver sees no hole, only a late keyframe.
         for waiting in queue
             .iter_mut()
-            .filter(|waiting| waiting.slot == queued.slot)
+            .filter(|waiting| waiting.lane.slot == queued.lane.slot)
         {
             waiting.action = Action::Skip;
         }
-        let slot = self.slots.get_mut(queued.slot);
+        let slot = self.slots.get_mut(usize::from(queued.lane.slot));
         if let Some(subscription) = slot.and_then(|slot| slot.subscription.as_mut()) {
             subscription.selector.restart();
             subscription.renew_keyframe_need();
@@ -213,15 +242,15 @@ impl Subscriber {
     ) -> Flushed {
         metrics.dropped_many(DropReason::QueueFull, std::mem::take(&mut self.overflow));
         let estimate = self.estimator.estimate_bps();
+        let send_time = abs_send_time(now, self.epoch);
         let estimator = &mut self.estimator;
-        let epoch = self.epoch;
+        arena.aim(path);
         let mut out = Outgoing {
             now,
-            path,
+            send_time,
             protect,
             arena,
             estimator,
-            epoch,
             metrics,
         };
         self.pacer.refill(now, estimate);
@@ -238,23 +267,14 @@ impl Subscriber {
             );
             self.nacked.pop_front();
         }
-        while let Some(queued) = self.audio_queue.front() {
-            if !send_queued(&mut self.slots, queued, tracks, &mut out) {
-                return Flushed::ArenaFull;
+        let (slots, pacer) = (&mut self.slots, &mut self.pacer);
+        let audio = send_queue(&mut self.audio_queue, slots, tracks, None, &mut out);
+        match audio {
+            Flushed::ArenaFull => audio,
+            Flushed::Done => {
+                send_queue(&mut self.video_queue, slots, tracks, Some(pacer), &mut out)
             }
-            self.audio_queue.pop_front();
         }
-        while let Some(queued) = self.video_queue.front() {
-            if !self.pacer.may_send() {
-                return Flushed::Done;
-            }
-            if !send_queued(&mut self.slots, queued, tracks, &mut out) {
-                return Flushed::ArenaFull;
-            }
-            self.pacer.sent();
-            self.video_queue.pop_front();
-        }
-        Flushed::Done
     }
 
     /// Notes what a NACK asks for; the next flush answers. Returns how many packets.
@@ -373,23 +393,36 @@ fn resend(
     }
 }
 
-/// Sends one queued packet; false when the arena is full.
-fn send_queued(
+/// Sends what a queue holds, as far as arena and pacer allow.
+fn send_queue(
+    queue: &mut VecDeque<Queued>,
     slots: &mut [Slot],
-    queued: &Queued,
     tracks: &Slab<Track>,
+    mut pacer: Option<&mut Pacer>,
     out: &mut Outgoing<'_>,
-) -> bool {
-    let Some(slot) = slots.get_mut(queued.slot) else {
-        return true;
-    };
-    if slot.generation != queued.generation {
-        return true;
+) -> Flushed {
+    while let Some(id) = queue.front().map(|queued| queued.lane) {
+        let found = slots.get_mut(usize::from(id.slot)).and_then(|slot| {
+            let lane = slot.lane(id, tracks)?;
+            Some((slot, lane))
+        });
+        let Some((slot, mut lane)) = found else {
+            // The slot carries another track by now.
+            queue.pop_front();
+            continue;
+        };
+        while let Some(queued) = queue.front().filter(|queued| queued.lane == id) {
+            if pacer.as_ref().is_some_and(|pacer| !pacer.may_send()) {
+                return Flushed::Done;
+            }
+            if !slot.send(queued, &mut lane, out) {
+                return Flushed::ArenaFull;
+            }
+            if let Some(pacer) = &mut pacer {
+                pacer.sent();
+            }
+            queue.pop_front();
+        }
     }
-    let track = slot.subscription.as_ref().and_then(|s| tracks.get(s.track));
-    let Some(track) = track else {
-        out.metrics.dropped(DropReason::QueueFull);
-        return true;
-    };
-    slot.send(queued, track, out)
+    Flushed::Done
 }

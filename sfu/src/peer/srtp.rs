@@ -10,8 +10,8 @@ mod tests;
 
 use thiserror::Error;
 
-use crate::rtp::RtpView;
 use crate::rtp::cursor::{u16_at, u32_at};
+use crate::rtp::{HEADER_BYTES, RtpView};
 
 use cipher::Cipher;
 use replay::Sources;
@@ -71,36 +71,25 @@ impl SendContext {
         })
     }
 
-    /// Writes `header`, then the encryption of `prefix` and `payload` as one, then the tag to `out`.
+    /// Encrypts an RTP packet in place: header and payload stand in the first `length` bytes of
+    /// `packet`, the tag goes behind them.
     ///
-    /// `index` is the sequence number extended to 48 bits: rollover counter, then the 16 bits that
-    /// `header` carries. The payload is read in place from a buffer that others share; `prefix` is
-    /// what differs for this receiver (a rewritten VP8 descriptor, an RTX original sequence number).
-    /// Returns the packet's length. `None`: `out` is too small, or `header` is not that of `index`.
-    /// Allocation-free. RFC 3711 §3.3, RFC 7714 §8.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the pieces of one packet, on the hottest path"
-    )]
+    /// `index` is the sequence number extended to 48 bits: rollover counter, then the 16 bits that the
+    /// header carries. Returns the packet's length. `None`: no room for the tag, or the header is not
+    /// that of `index`. Allocation-free. RFC 3711 §3.3, RFC 7714 §8.
     pub(crate) fn protect_rtp(
         &mut self,
         index: u64,
-        header: &[u8],
-        prefix: &[u8],
-        payload: &[u8],
-        out: &mut [u8],
+        header_len: usize,
+        length: usize,
+        packet: &mut [u8],
     ) -> Option<usize> {
-        let sequence = u64::from(u16_at(header, 2)?);
-        if index > INDEX_MAX || index & 0xffff != sequence {
+        let sequence = u64::from(u16_at(packet, 2)?);
+        if header_len < HEADER_BYTES || index > INDEX_MAX || index & 0xffff != sequence {
             return None;
         }
-        let ssrc = u32_at(header, 8)?;
-        let (out_header, body) = out.split_at_mut_checked(header.len())?;
-        out_header.copy_from_slice(header);
-        let body_len = self
-            .rtp
-            .seal_rtp(ssrc, index, header, prefix, payload, body)?;
-        Some(header.len() + body_len)
+        let ssrc = u32_at(packet, 8)?;
+        self.rtp.seal_rtp((ssrc, index), header_len, length, packet)
     }
 
     /// Writes an encrypted RTCP packet (compound or reduced-size) to `out` and returns its length.

@@ -357,7 +357,8 @@ impl Transport {
             };
             if let Some(out) = out.get_mut(..bytes.len()) {
                 out.copy_from_slice(bytes);
-                arena.commit(*path, bytes.len());
+                arena.aim(*path);
+                arena.commit(bytes.len());
             }
             self.outbox.pop_front();
         }

@@ -8,6 +8,10 @@ pub struct Arena {
     bytes: Vec<u8>,
     used: usize,
     runs: Vec<Run>,
+    /// Where datagrams go that are committed now.
+    path: Option<Path>,
+    /// The last run is one of this path.
+    is_begun: bool,
 }
 
 /// Consecutive datagrams for one path: all `segment_bytes` long but the last, which may be shorter.
@@ -28,7 +32,7 @@ pub struct Run {
 }
 
 /// Bytes an arena holds; what does not fit is sent in the next round.
-pub const ARENA_BYTES: usize = 1 << 20;
+pub const ARENA_BYTES: usize = 1 << 17;
 
 /// The longest datagram we send or accept: the usual MTU of 1500 less IPv6 and UDP headers, rounded
 /// down as libwebrtc does for tunnels.
@@ -40,7 +44,9 @@ impl Arena {
         Self {
             bytes: vec![0; ARENA_BYTES],
             used: 0,
-            runs: Vec::with_capacity(1024),
+            runs: Vec::with_capacity(RUNS_MAX),
+            path: None,
+            is_begun: false,
         }
     }
 
@@ -52,13 +58,22 @@ impl Arena {
         self.bytes.get_mut(self.used..self.used + DATAGRAM_MAX)
     }
 
-    /// Keeps the first `length` bytes of the reserved room as a datagram to `path`, as part of the
-    /// last run when it fits that: same path, no longer than its segments, and not after a shorter one.
-    pub fn commit(&mut self, path: Path, length: usize) {
+    /// Lets what is committed from now on go to `path`.
+    pub fn aim(&mut self, path: Path) {
+        self.is_begun &= self.path == Some(path);
+        self.path = Some(path);
+    }
+
+    /// Keeps the first `length` bytes of the reserved room as a datagram, as part of the last run
+    /// when it fits that: same path, no longer than its segments, and not after a shorter one.
+    pub fn commit(&mut self, length: usize) {
+        let Some(path) = self.path else {
+            return; // Nobody said where to.
+        };
         let start = self.used;
         self.used += length;
-        if let Some(run) = self.runs.last_mut()
-            && run.path == path
+        if self.is_begun
+            && let Some(run) = self.runs.last_mut()
             && !run.closed
             && length <= run.segment_bytes
             && run.segments < SEGMENTS_MAX
@@ -69,6 +84,7 @@ impl Arena {
             run.closed = length < run.segment_bytes;
             return;
         }
+        self.is_begun = true;
         self.runs.push(Run {
             path,
             start,
@@ -95,9 +111,12 @@ impl Arena {
     pub fn clear(&mut self) {
         self.used = 0;
         self.runs.clear();
+        self.is_begun = false;
     }
 }
 
+/// Runs an arena holds; what does not fit is sent in the next round.
+const RUNS_MAX: usize = 1024;
 /// The kernel takes at most 64 segments in one UDP_SEGMENT send (`UDP_MAX_SEGMENTS`).
 const SEGMENTS_MAX: usize = 64;
 /// One send carries at most one IP packet's worth of bytes.

@@ -145,6 +145,7 @@ impl Shard {
             previous_ufrag: None,
             answer_count: 0,
             is_touched: false,
+            has_new_timers: false,
             due: None,
             timers: Timers::default(),
         });

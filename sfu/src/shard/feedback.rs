@@ -92,7 +92,7 @@ impl Shard {
             .iter_mut()
             .find(|slot| slot.media.0 == block.ssrc);
         let Some(slot) = slot else { return };
-        let has_better = slot.extensions.transport_wide.is_some();
+        let has_better = slot.extensions().transport_wide.is_some();
         let bitrate = slot.bitrate_bps(now);
         if block.last_sr != 0 {
             let ticks = middle
@@ -115,7 +115,7 @@ impl Shard {
             return;
         };
         self.metrics.nacks_received += peer.subscriber.handle_nack(media, lost);
-        touch(&mut self.touched, key, &mut peer.is_touched);
+        touch(&mut self.touched, key, peer);
     }
 
     fn handle_keyframe_request(&mut self, now: Instant, key: usize, media: u32) {
@@ -209,7 +209,7 @@ impl Shard {
                 self.metrics.keyframe_requests_sent += 1;
             }
         }
-        touch(&mut self.touched, owner_key, &mut owner.is_touched);
+        touch(&mut self.touched, owner_key, owner);
     }
 }
 

@@ -398,7 +398,7 @@ impl Shard {
             peer.timers
                 .reports
                 .get_or_insert(now + super::ticks::REPORT_INTERVAL);
-            touch(&mut self.touched, key, &mut peer.is_touched);
+            touch(&mut self.touched, key, peer);
         }
         let track = self
             .tracks
@@ -465,7 +465,7 @@ impl Shard {
             track: format!("{letter}{}", slot.place),
             codecs: codecs.clone(),
         });
-        slot.extensions = SlotExtensions::new(&negotiated_extensions(section, &plan));
+        slot.set_extensions(SlotExtensions::new(&negotiated_extensions(section, &plan)));
         slot.codecs = codecs;
         plan
     }

@@ -209,7 +209,7 @@ impl Shard {
         peer.timers
             .allocation
             .get_or_insert(now + super::ticks::ALLOCATION_INTERVAL);
-        touch(&mut self.touched, key, &mut peer.is_touched);
+        touch(&mut self.touched, key, peer);
         if let Some(room) = self.rooms.get_mut(track.room) {
             room.add_sink(
                 track.route,

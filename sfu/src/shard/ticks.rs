@@ -91,7 +91,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        touch(&mut self.touched, key, &mut peer.is_touched);
+        touch(&mut self.touched, key, peer);
         if let Some(transport) = &mut peer.transport {
             transport.handle_timeout(now);
         }

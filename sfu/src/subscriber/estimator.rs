@@ -23,22 +23,30 @@ const LOSS_HIGH: f64 = 0.10;
 const TRENDS_MAX: u32 = 60;
 /// Two decreases are at least this far apart: one round of feedback must see the first one's effect.
 const DECREASE_INTERVAL: Duration = Duration::from_millis(300);
-/// Packets remembered until their feedback arrives: 4 s of 500 packets/s.
+/// Packets remembered until their feedback arrives: 4 s of 500 packets/s. A power of two.
 const SENT_MAX: usize = 2048;
 /// A REMB older than this is no limit any more.
 const REMB_LIFETIME: Duration = Duration::from_secs(5);
 
-/// One packet on its way, waiting for feedback.
+/// One packet on its way, waiting for feedback, in 8 bytes: there are thousands for each subscriber,
+/// and one is written with every packet sent.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
-    number: u64,
-    at: Instant,
+    /// Microseconds since the estimator began, over the wrap of 71 minutes.
+    at: u32,
     bytes: u16,
+    /// The number above the bits that the place says; `NONE` when nothing waits here.
+    generation: u16,
 }
+
+const NONE: u16 = u16::MAX;
 
 /// The estimate of one transport, and the transport-wide numbers it is made from.
 pub(crate) struct Estimator {
-    sent: Vec<Option<Sent>>,
+    epoch: Instant,
+    /// The last moment asked about, and as microseconds: packets go in batches.
+    clock: (Instant, u32),
+    sent: Vec<Sent>,
     next_number: u64,
     slope: SlopeEstimator,
     detector: OveruseDetector,
@@ -60,8 +68,10 @@ struct LossWindow {
 }
 
 impl Estimator {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
+            epoch: now,
+            clock: (now, 0),
             sent: Vec::new(),
             next_number: 1,
             slope: SlopeEstimator::new(),
@@ -81,17 +91,25 @@ impl Estimator {
     /// Allocates once, with the first packet.
     pub(crate) fn record_sent(&mut self, now: Instant, bytes: usize) -> u16 {
         if self.sent.is_empty() {
-            self.sent = vec![None; SENT_MAX];
+            let nothing = Sent {
+                at: 0,
+                bytes: 0,
+                generation: NONE,
+            };
+            self.sent = vec![nothing; SENT_MAX];
+        }
+        if self.clock.0 != now {
+            self.clock = (now, self.microseconds(now));
         }
         let number = self.next_number;
         self.next_number += 1;
-        if let Some(entry) = self.sent.get_mut(slot_of(number)) {
-            let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
-            *entry = Some(Sent {
-                number,
-                at: now,
-                bytes,
-            });
+        let (place, generation) = place_of(number);
+        if let Some(entry) = self.sent.get_mut(place) {
+            *entry = Sent {
+                at: self.clock.1,
+                bytes: u16::try_from(bytes).unwrap_or(u16::MAX),
+                generation,
+            };
         }
         low_u16(number)
     }
@@ -104,19 +122,23 @@ impl Estimator {
         arrivals: impl Iterator<Item = (u16, Option<Duration>)>,
     ) {
         self.reports.clear();
+        let now_us = self.microseconds(now);
         for (sequence, arrival) in arrivals.take(SENT_MAX) {
             let Some(number) = self.extend(sequence) else {
                 continue;
             };
-            let Some(entry) = self.sent.get_mut(slot_of(number)) else {
+            let (place, generation) = place_of(number);
+            let Some(entry) = self.sent.get_mut(place) else {
                 continue;
             };
-            let Some(sent) = entry.filter(|sent| sent.number == number) else {
+            let sent = *entry;
+            if sent.generation != generation {
                 continue;
-            };
-            if arrival.is_some() {
-                *entry = None;
             }
+            if arrival.is_some() {
+                entry.generation = NONE;
+            }
+            let age = now_us.wrapping_sub(sent.at);
             self.reports.push(PacketReport {
                 ssrc: 0,
                 id: number,
@@ -125,7 +147,7 @@ impl Estimator {
                 twcc_sequence_number: sequence,
                 size: usize::from(sent.bytes),
                 arrived: arrival.is_some(),
-                departure: sent.at,
+                departure: now.checked_sub(age_of(age)).unwrap_or(now),
                 arrival,
                 ecn: rtcp::transport_feedbacks::cc_feedback_report::Ecn::default(),
             });
@@ -220,6 +242,14 @@ impl Estimator {
         self.limit_changed = Some(now);
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "differences are taken over the wrap"
+    )]
+    fn microseconds(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.epoch).as_micros() as u32
+    }
+
     /// The newest sent number with these low 16 bits.
     fn extend(&self, sequence: u16) -> Option<u64> {
         let newest = self.next_number.checked_sub(1)?;
@@ -240,8 +270,20 @@ impl LossWindow {
     }
 }
 
-fn slot_of(number: u64) -> usize {
-    usize::try_from(number % SENT_MAX as u64).unwrap_or(0)
+/// Where a number's entry stands, and the bits of the number that the place does not say.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower bits are the place; what is above them wraps after 2^26 packets"
+)]
+fn place_of(number: u64) -> (usize, u16) {
+    let place = number as usize & (SENT_MAX - 1);
+    // One less than all, so that none is `NONE`.
+    let generation = (number >> SENT_MAX.trailing_zeros()) % u64::from(NONE);
+    (place, generation as u16)
+}
+
+fn age_of(microseconds: u32) -> Duration {
+    Duration::from_micros(u64::from(microseconds))
 }
 
 fn low_u16(number: u64) -> u16 {
@@ -280,7 +322,7 @@ mod tests {
     )]
     fn a_quiet_path_has_no_limit_and_a_growing_queue_makes_one_that_lifts_again() {
         let start = Instant::now();
-        let mut estimator = Estimator::new();
+        let mut estimator = Estimator::new(start);
         let smooth = |packet: u64| Some(Duration::from_millis(packet * 10));
         let now = run(&mut estimator, start, 3, smooth);
         assert_eq!(estimator.estimate_bps(), None);
@@ -312,10 +354,10 @@ mod tests {
                 (!packet.is_multiple_of(share)).then(|| Duration::from_millis(packet * 10))
             }
         };
-        let mut light = Estimator::new();
+        let mut light = Estimator::new(start);
         run(&mut light, start, 3, lossy(50));
         assert_eq!(light.estimate_bps(), None);
-        let mut heavy = Estimator::new();
+        let mut heavy = Estimator::new(start);
         run(&mut heavy, start, 3, lossy(4));
         assert!(heavy.estimate_bps().is_some());
     }
@@ -327,7 +369,7 @@ mod tests {
     )]
     fn feedback_for_packets_never_sent_changes_nothing() {
         let now = Instant::now();
-        let mut estimator = Estimator::new();
+        let mut estimator = Estimator::new(now);
         let bogus = (0..=u16::MAX).map(|sequence| (sequence, None));
         estimator.handle_feedback(now, bogus);
         assert_eq!(estimator.estimate_bps(), None);

@@ -134,7 +134,7 @@ impl Rewriter {
             self.newest_timestamp
         };
         self.source = Some(source);
-        self.offsets = Offsets::new(sequence, self.next_sequence);
+        self.offsets.begin(sequence, self.next_sequence);
         self.timestamp_base = (timestamp, first_timestamp);
     }
 

@@ -1,14 +1,19 @@
 //! A receive slot: one outgoing RTP stream with a fixed SSRC, whatever track it carries.
 
+mod header;
+
 use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use crate::ids::{Mid, PayloadType, Ssrc};
 use crate::metrics::{DropReason, Metrics};
-use crate::peer::negotiation::{Extension, NegotiatedCodec};
+use crate::peer::negotiation::NegotiatedCodec;
 use crate::peer::srtp::SendContext;
 use crate::publisher::encoding::clock_rate;
-use crate::publisher::layer::{PacketId, PacketMeta};
+use crate::publisher::layer::{PacketId, PacketMeta, PacketRing};
 use crate::publisher::track::Track;
+use crate::rtp::HeaderFields;
 use crate::rtp::payload::dependency_descriptor::{
     ACTIVE_TARGETS_BYTES_MAX, DESCRIPTOR_BYTES_MAX, Targets, parse_mandatory,
     rewrite_active_targets, rewrite_frame_number,
@@ -16,16 +21,18 @@ use crate::rtp::payload::dependency_descriptor::{
 use crate::rtp::payload::opus;
 use crate::rtp::payload::vp8::rewrite_vp8;
 use crate::rtp::payload::{Descriptor, Picture};
-use crate::rtp::{HeaderFields, write_header};
 use crate::sfu::Kind;
-use crate::shard::{Arena, Path};
+use crate::shard::Arena;
 use crate::subscriber::estimator::Estimator;
 use crate::subscriber::rewriter::{Rewriter, Rewritten, Skip, SourceId, SwitchClock, Vp8Rewriter};
 use crate::subscriber::sent::{Sent, SentPacket};
 use crate::subscriber::subscription::{Mapping, Subscription};
 
-/// Bytes of the longest header we write: fixed part, and every extension we ever send.
-const HEADER_MAX: usize = 160;
+pub(crate) use header::SlotExtensions;
+use header::{PacketExtensions, SlotHeader};
+
+/// What a header adds to a payload in the eyes of congestion control, about.
+const HEADER_BYTES_USUAL: usize = 40;
 
 /// An outgoing stream and what it carries.
 pub(crate) struct Slot {
@@ -36,7 +43,8 @@ pub(crate) struct Slot {
     pub(crate) media: Ssrc,
     pub(crate) rtx: Ssrc,
     pub(crate) codecs: Vec<NegotiatedCodec>,
-    pub(crate) extensions: SlotExtensions,
+    extensions: SlotExtensions,
+    header: SlotHeader,
     pub(crate) subscription: Option<Subscription>,
     /// Counts re-points, so that packets queued for an earlier track are told apart.
     pub(crate) generation: u32,
@@ -52,35 +60,6 @@ pub(crate) struct Slot {
     last: Option<LastSent>,
     packets: u32,
     octets: u32,
-}
-
-/// The ids under which a slot's extensions go out; a closed list (rule 8 of the data plane).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SlotExtensions {
-    pub(crate) mid: Option<u8>,
-    pub(crate) transport_wide: Option<u8>,
-    pub(crate) abs_send_time: Option<u8>,
-    pub(crate) audio_level: Option<u8>,
-    pub(crate) dependency_descriptor: Option<u8>,
-}
-
-impl SlotExtensions {
-    /// Takes the ids from a negotiated section.
-    pub(crate) fn new(negotiated: &[(u8, Extension)]) -> Self {
-        let id_of = |wanted| {
-            negotiated
-                .iter()
-                .find(|(_, e)| *e == wanted)
-                .map(|(id, _)| *id)
-        };
-        Self {
-            mid: id_of(Extension::Mid),
-            transport_wide: id_of(Extension::TransportWide),
-            abs_send_time: id_of(Extension::AbsSendTime),
-            audio_level: id_of(Extension::AudioLevel),
-            dependency_descriptor: id_of(Extension::DependencyDescriptor),
-        }
-    }
 }
 
 /// The last packet that went out, for clocks.
@@ -108,23 +87,43 @@ pub(crate) enum Action {
 /// A reference to a packet in its encoding's history, waiting to be numbered and encrypted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
-    pub(crate) slot: usize,
-    pub(crate) generation: u32,
-    pub(crate) encoding: usize,
     pub(crate) packet: PacketId,
+    pub(crate) lane: LaneId,
     pub(crate) action: Action,
     pub(crate) marker: bool,
 }
 
-/// Where packets go out: path, keys, arena, and what numbers and counts them.
+/// Which slot a packet waits for, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaneId {
+    /// The slot's generation when it was queued.
+    pub(crate) generation: u32,
+    /// Index of the slot.
+    pub(crate) slot: u16,
+    /// Index of the encoding.
+    pub(crate) encoding: u8,
+}
+
+/// The way of consecutive packets of one encoding to one slot: what is the same for all of them is
+/// looked up once.
+pub(crate) struct Lane<'t> {
+    track: &'t Track,
+    ring: &'t PacketRing,
+    encoding: usize,
+    source: SourceId,
+    /// The payload type last looked up, and how it goes out.
+    mapped: Option<(u8, Option<Mapping>)>,
+}
+
+/// Where packets go out: keys, arena, and what numbers and counts them.
 pub(crate) struct Outgoing<'a> {
     pub(crate) now: Instant,
-    pub(crate) path: Path,
+    /// `now` as the abs-send-time extension says it.
+    pub(crate) send_time: [u8; 3],
     pub(crate) protect: &'a mut SendContext,
+    /// Aimed at the path they take.
     pub(crate) arena: &'a mut Arena,
     pub(crate) estimator: &'a mut Estimator,
-    /// Where abs-send-time counts from.
-    pub(crate) epoch: Instant,
     pub(crate) metrics: &'a mut Metrics,
 }
 
@@ -150,6 +149,7 @@ impl Slot {
             rtx: numbers.rtx,
             codecs: Vec::new(),
             extensions: SlotExtensions::default(),
+            header: SlotHeader::new(SlotExtensions::default(), mid),
             subscription: None,
             generation: 0,
             rewriter: Rewriter::new(sequence, u64::from(numbers.timestamp)),
@@ -163,6 +163,17 @@ impl Slot {
             packets: 0,
             octets: 0,
         }
+    }
+
+    /// The ids of the header extensions it sends.
+    pub(crate) fn extensions(&self) -> SlotExtensions {
+        self.extensions
+    }
+
+    /// Sends the header extensions that were negotiated.
+    pub(crate) fn set_extensions(&mut self, extensions: SlotExtensions) {
+        self.extensions = extensions;
+        self.header = SlotHeader::new(extensions, self.mid);
     }
 
     /// Carries another track from now on, or none.
@@ -194,48 +205,63 @@ impl Slot {
         self.sent.as_mut().map_or(0, |sent| sent.bitrate_bps(now))
     }
 
+    /// The way for packets queued for this slot; `None` when it carries something else by now.
+    pub(crate) fn lane<'t>(&self, id: LaneId, tracks: &'t Slab<Track>) -> Option<Lane<'t>> {
+        let subscription = self.subscription.as_ref()?;
+        if self.generation != id.generation {
+            return None;
+        }
+        let track = tracks.get(subscription.track)?;
+        let encoding = usize::from(id.encoding);
+        Some(Lane {
+            track,
+            ring: &track.encodings.get(encoding)?.layer.ring,
+            encoding,
+            source: self.source_of(encoding),
+            mapped: None,
+        })
+    }
+
     /// Numbers, rewrites and encrypts one queued packet. Allocates only with a stream's first one.
     ///
     /// False: the arena is full, nothing was changed.
-    pub(crate) fn send(&mut self, queued: &Queued, track: &Track, out: &mut Outgoing<'_>) -> bool {
-        let ring = track.encodings.get(queued.encoding).map(|e| &e.layer.ring);
-        let Some((meta, payload, descriptor)) = ring.and_then(|ring| ring.get(queued.packet))
-        else {
+    pub(crate) fn send(
+        &mut self,
+        queued: &Queued,
+        lane: &mut Lane<'_>,
+        out: &mut Outgoing<'_>,
+    ) -> bool {
+        let Some((meta, payload, descriptor)) = lane.ring.get(queued.packet) else {
             out.metrics.dropped(DropReason::QueueFull);
             return true;
         };
         if out.arena.reserve().is_none() {
             return false;
         }
-        let source = self.source_of(queued.encoding);
-        let subscription = self.subscription.as_ref();
-        let mapping = subscription.and_then(|s| s.mapping(meta.payload_type));
+        let source = lane.source;
+        let mapping = self.mapping(lane, meta.payload_type);
         let Some(mapping) = mapping.filter(|_| queued.action != Action::Skip) else {
             self.skip(source, meta, out);
             return true;
         };
         if queued.action == Action::Switch {
-            self.switch(queued.encoding, meta, track, descriptor);
+            self.switch(lane, meta, descriptor);
         }
-        let Some(sent) = self.number(source, meta, queued) else {
+        let Some(sent) = self.number(lane, meta, queued) else {
             self.skip(source, meta, out);
             return true;
-        };
-        let sent = SentPacket {
-            bytes: u16::try_from(payload.len()).unwrap_or(u16::MAX),
-            ..sent
         };
         self.count(payload.len());
         let kind = self.kind;
         let history = self
             .sent
             .get_or_insert_with(|| Box::new(Sent::new(kind, out.now)));
-        history.record(out.now, sent);
+        history.record(out.now, sent, payload.len());
         let packet = Outbound {
             meta,
             payload,
             descriptor,
-            targets: self.targets(track, queued.encoding, meta),
+            targets: self.targets(lane.track, lane.encoding, meta),
             mapping,
             sent,
         };
@@ -243,10 +269,22 @@ impl Slot {
         true
     }
 
+    /// How a payload type goes out on this slot.
+    fn mapping(&self, lane: &mut Lane<'_>, payload_type: u8) -> Option<Mapping> {
+        if let Some((known, mapping)) = lane.mapped
+            && known == payload_type
+        {
+            return mapping;
+        }
+        let mapping = self.subscription.as_ref()?.mapping(payload_type);
+        lane.mapped = Some((payload_type, mapping));
+        mapping
+    }
+
     /// Gives a packet its outgoing numbers; `None`: it is too old to be sent.
     fn number(
         &mut self,
-        source: SourceId,
+        lane: &Lane<'_>,
         meta: &PacketMeta,
         queued: &Queued,
     ) -> Option<SentPacket> {
@@ -254,7 +292,9 @@ impl Slot {
             Picture::Vp8(numbers) => self.vp8.rewrite(numbers)?,
             _ => (None, None),
         };
-        let rewritten = self.rewriter.rewrite(source, meta.sequence, meta.timestamp);
+        let rewritten = self
+            .rewriter
+            .rewrite(lane.source, meta.sequence, meta.timestamp);
         let Rewritten::Send {
             sequence,
             timestamp,
@@ -266,20 +306,19 @@ impl Slot {
             subscription.is_waiting = false;
         }
         self.last = Some(LastSent {
-            encoding: queued.encoding,
+            encoding: lane.encoding,
             timestamp_in: meta.timestamp,
             timestamp_out: timestamp,
             arrival: meta.arrival,
         });
         Some(SentPacket {
             sequence,
-            packet: Some(queued.packet),
-            layer: u8::try_from(queued.encoding).unwrap_or(0),
+            packet: Some(queued.packet.low()),
+            layer: queued.lane.encoding,
             timestamp: low_u32(timestamp),
             marker: queued.marker,
             picture_id,
             tl0,
-            bytes: 0,
         })
     }
 
@@ -293,34 +332,40 @@ impl Slot {
         track: &Track,
         out: &mut Outgoing<'_>,
     ) {
-        let sent = self
-            .sent
-            .as_mut()
-            .and_then(|history| history.resend(out.now, sequence, rtt));
-        let found = sent.and_then(|sent| {
-            let encoding = usize::from(sent.layer);
-            let ring = &track.encodings.get(encoding)?.layer.ring;
-            let (meta, payload, descriptor) = ring.get(sent.packet?)?;
-            let targets = self.targets(track, encoding, meta);
-            let mapping = self.subscription.as_ref()?.mapping(meta.payload_type)?;
-            Some((
-                Outbound {
-                    meta,
-                    payload,
-                    descriptor,
-                    targets,
-                    mapping,
-                    sent,
-                },
-                mapping.rtx?,
-            ))
-        });
-        let Some((packet, rtx)) = found else {
+        let Some((packet, rtx)) = self.find_sent(out.now, sequence, rtt, track) else {
             out.metrics.retransmission_misses += 1;
             return;
         };
         self.write(&packet, Stream::Rtx(rtx), out);
         out.metrics.retransmitted_packets += 1;
+    }
+
+    /// The packet that went out under this number, and the payload type to send it again with.
+    fn find_sent<'t>(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        rtt: Duration,
+        track: &'t Track,
+    ) -> Option<(Outbound<'t>, PayloadType)> {
+        let sent = self.sent.as_ref()?.find(now, sequence, rtt)?;
+        let encoding = usize::from(sent.layer);
+        let ring = &track.encodings.get(encoding)?.layer.ring;
+        let (meta, payload, descriptor) = ring.get(ring.widen(sent.packet?))?;
+        let mapping = self.subscription.as_ref()?.mapping(meta.payload_type)?;
+        let rtx = mapping.rtx?;
+        if !self.sent.as_mut()?.spend(now, sent.sequence, payload.len()) {
+            return None;
+        }
+        let packet = Outbound {
+            meta,
+            payload,
+            descriptor,
+            targets: self.targets(track, encoding, meta),
+            mapping,
+            sent,
+        };
+        Some((packet, rtx))
     }
 
     fn source_of(&self, encoding: usize) -> SourceId {
@@ -332,8 +377,13 @@ impl Slot {
         self.octets = self.octets.wrapping_add(u32::try_from(bytes).unwrap_or(0));
     }
 
-    fn switch(&mut self, encoding: usize, meta: &PacketMeta, track: &Track, descriptor: &[u8]) {
-        let source = self.source_of(encoding);
+    fn switch(&mut self, lane: &Lane<'_>, meta: &PacketMeta, descriptor: &[u8]) {
+        let Lane {
+            track,
+            encoding,
+            source,
+            ..
+        } = *lane;
         let clock = self.last.map_or_else(SwitchClock::default, |last| {
             let arrived = meta.arrival.saturating_duration_since(last.arrival);
             let same_track = self
@@ -389,7 +439,6 @@ impl Slot {
             marker: false,
             picture_id: None,
             tl0: None,
-            bytes: 0,
         };
         let empty = PacketMeta {
             descriptor: Descriptor::default(),
@@ -427,67 +476,36 @@ impl Slot {
             ssrc: ssrc.0,
             padding: false,
         };
-        let mut header = [0; HEADER_MAX];
-        let Some(header_len) = self.write_slot_header(&fields, packet, &mut header, out) else {
-            return;
+        let mut descriptor = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
+        let descriptor_len = match self.extensions.dependency_descriptor {
+            Some(_) => self.rewrite_descriptor(packet, &mut descriptor),
+            None => None,
         };
-        let header = header.get(..header_len).unwrap_or_default();
-        let mut prefix = [0; 10];
-        let (prefix_len, payload) = packet.body(stream, &mut prefix);
-        let prefix = prefix.get(..prefix_len).unwrap_or_default();
+        let mut extensions = PacketExtensions {
+            transport_wide: 0,
+            send_time: out.send_time,
+            audio_level: packet.meta.audio_level,
+            dependency_descriptor: descriptor
+                .get(..descriptor_len.unwrap_or(0))
+                .unwrap_or_default(),
+        };
+        if self.extensions.transport_wide.is_some() {
+            let bytes = packet.payload.len() + HEADER_BYTES_USUAL;
+            extensions.transport_wide = out.estimator.record_sent(out.now, bytes);
+        }
         let Some(room) = out.arena.reserve() else {
             return;
         };
-        let protected = out
-            .protect
-            .protect_rtp(index, header, prefix, payload, room);
+        let Some(header_len) = self.header.write(&fields, &extensions, room) else {
+            return;
+        };
+        let protected = packet
+            .write_body(stream, header_len, room)
+            .and_then(|length| out.protect.protect_rtp(index, header_len, length, room));
         if let Some(length) = protected {
-            out.arena.commit(out.path, length);
+            out.arena.commit(length);
             out.metrics.rtp_sent_packets += 1;
         }
-    }
-
-    /// Writes the header with the slot's own extensions and numbers it for feedback.
-    fn write_slot_header(
-        &mut self,
-        fields: &HeaderFields,
-        packet: &Outbound<'_>,
-        header: &mut [u8],
-        out: &mut Outgoing<'_>,
-    ) -> Option<usize> {
-        let mut descriptor = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
-        let descriptor_len = self.rewrite_descriptor(packet, &mut descriptor);
-        let mut list: [(u8, &[u8]); 5] = [(0, &[]); 5];
-        let mut count = 0;
-        let mut push = |id: u8, data| {
-            if let Some(entry) = list.get_mut(count) {
-                *entry = (id, data);
-                count += 1;
-            }
-        };
-        let ids = self.extensions;
-        let number;
-        if let Some(id) = ids.transport_wide {
-            let bytes = packet.payload.len() + HEADER_MAX / 4;
-            number = out.estimator.record_sent(out.now, bytes).to_be_bytes();
-            push(id, number.as_slice());
-        }
-        let send_time = abs_send_time(out.now, out.epoch);
-        if let Some(id) = ids.abs_send_time {
-            push(id, &send_time);
-        }
-        if let Some(id) = ids.mid {
-            push(id, self.mid.as_str().as_bytes());
-        }
-        let level;
-        if let (Some(id), Some(value)) = (ids.audio_level, packet.meta.audio_level) {
-            level = [value];
-            push(id, &level);
-        }
-        if let (Some(id), Some(length)) = (ids.dependency_descriptor, descriptor_len) {
-            push(id, descriptor.get(..length).unwrap_or_default());
-        }
-        write_header(header, fields, list.get(..count).unwrap_or_default())
     }
 
     /// Writes a packet's dependency descriptor as the receiver sees the stream: with its frame
@@ -542,37 +560,31 @@ enum Stream {
 }
 
 impl Outbound<'_> {
-    /// The payload in two parts: what was rewritten, and the shared rest.
-    fn body(&self, stream: Stream, prefix: &mut [u8; 10]) -> (usize, &[u8]) {
-        let mut used = 0;
+    /// Writes the payload as this receiver gets it behind the header; the length of both.
+    fn write_body(&self, stream: Stream, header_len: usize, room: &mut [u8]) -> Option<usize> {
+        let mut start = header_len;
         if let Stream::Rtx(_) = stream {
-            let [high, low] = low_u16(self.sent.sequence).to_be_bytes();
-            [prefix[0], prefix[1]] = [high, low];
-            used = 2;
+            let original = low_u16(self.sent.sequence).to_be_bytes();
+            *room.get_mut(start..)?.first_chunk_mut()? = original;
+            start += original.len();
         }
-        let mut payload = self.payload;
-        if self.mapping.unwraps_red {
-            payload = opus::primary(payload).map_or(payload, |(_, block)| block);
-        }
-        let mut rewritten = [0; 8];
+        let payload = match self.mapping.unwraps_red {
+            true => opus::primary(self.payload).map_or(self.payload, |(_, block)| block),
+            false => self.payload,
+        };
+        let end = start + payload.len();
+        let body = room.get_mut(start..end)?;
+        body.copy_from_slice(payload);
         if let Picture::Vp8(_) = self.meta.descriptor.picture {
-            let SentPacket {
-                picture_id, tl0, ..
-            } = self.sent;
-            if let Some((written, replaced)) = rewrite_vp8(payload, picture_id, tl0, &mut rewritten)
-                && let Some(room) = prefix.get_mut(used..used + written)
-            {
-                room.copy_from_slice(rewritten.get(..written).unwrap_or_default());
-                used += written;
-                payload = payload.get(replaced..).unwrap_or_default();
-            }
+            rewrite_vp8(body, self.sent.picture_id, self.sent.tl0);
         }
-        (used, payload)
+        Some(end)
     }
 }
 
-/// The abs-send-time extension: seconds in 6.18 fixed point, wrapping every 64 s.
-fn abs_send_time(now: Instant, epoch: Instant) -> [u8; 3] {
+/// A moment as the abs-send-time extension says it: seconds in 6.18 fixed point since `epoch`,
+/// wrapping every 64 s.
+pub(crate) fn abs_send_time(now: Instant, epoch: Instant) -> [u8; 3] {
     let elapsed = now.saturating_duration_since(epoch);
     let fraction = (u64::from(elapsed.subsec_nanos()) << 18) / 1_000_000_000;
     let value = (elapsed.as_secs() & 63) << 18 | fraction;

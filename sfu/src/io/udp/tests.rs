@@ -32,7 +32,8 @@ impl End {
         let mut arena = Arena::new();
         for datagram in datagrams {
             arena.reserve().unwrap()[..datagram.len()].copy_from_slice(datagram);
-            arena.commit(path, datagram.len());
+            arena.aim(path);
+            arena.commit(datagram.len());
         }
         self.sockets.send(&arena, &mut self.metrics);
     }
@@ -161,7 +162,8 @@ fn a_path_the_kernel_refuses_does_not_hold_up_the_others() {
         };
         for _ in 0..2 {
             arena.reserve().unwrap()[..100].fill(9);
-            arena.commit(path, 100);
+            arena.aim(path);
+            arena.commit(100);
         }
     }
     near.sockets.send(&arena, &mut near.metrics);
@@ -220,7 +222,8 @@ fn more_runs_than_one_call_takes_all_arrive() {
             protocol: Protocol::Udp,
         };
         arena.reserve().unwrap()[0] = index;
-        arena.commit(path, 1);
+        arena.aim(path);
+        arena.commit(1);
     }
     near.sockets.send(&arena, &mut near.metrics);
     let mut received = bytes_of(far.receive(150)).concat();

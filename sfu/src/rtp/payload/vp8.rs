@@ -2,9 +2,6 @@
 
 use super::{Descriptor, Picture, PictureNumbers, split_picture_id};
 
-/// The longest descriptor: required byte, extension byte, 15-bit picture id, TL0PICIDX, TID/KEYIDX.
-const DESCRIPTOR_BYTES_MAX: usize = 6;
-
 /// A parsed descriptor and where the rewritable parts stand in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Layout {
@@ -83,35 +80,30 @@ fn keyframe_size(frame: &[u8]) -> Option<(u16, u16)> {
     (width > 0 && height > 0).then_some((width, height))
 }
 
-/// Writes the descriptor anew with other picture numbers.
+/// Puts other picture numbers into the descriptor of a payload.
 ///
-/// Returns how many bytes of `out_prefix` were written and how many bytes of the payload they
-/// stand for; the rest of the payload stays shared. A picture id keeps the width the source chose
-/// (7 bits drop the upper ones), and numbers the source does not carry are not added. `None` for a
-/// malformed payload.
+/// A picture id keeps the width the source chose (7 bits drop the upper ones), and numbers the
+/// source does not carry are not added. `None` for a malformed payload, which stays as it is.
 pub(crate) fn rewrite_vp8(
-    payload: &[u8],
+    payload: &mut [u8],
     picture_id: Option<u16>,
     tl0: Option<u8>,
-    out_prefix: &mut [u8; 8],
-) -> Option<(usize, usize)> {
+) -> Option<()> {
     let layout = parse(payload)?;
-    debug_assert!(layout.length <= DESCRIPTOR_BYTES_MAX);
-    let out = out_prefix.get_mut(..layout.length)?;
-    out.copy_from_slice(payload.get(..layout.length)?);
     if let (Some(id), Some((_, wide))) = (picture_id, layout.numbers.picture_id) {
         let [high, low] = id.to_be_bytes();
         if wide {
-            out.get_mut(layout.picture_id_at..layout.picture_id_at + 2)?
+            payload
+                .get_mut(layout.picture_id_at..layout.picture_id_at + 2)?
                 .copy_from_slice(&[high | 0x80, low]);
         } else {
-            *out.get_mut(layout.picture_id_at)? = low & 0x7f;
+            *payload.get_mut(layout.picture_id_at)? = low & 0x7f;
         }
     }
     if let (Some(tl0), Some(_)) = (tl0, layout.numbers.tl0) {
-        *out.get_mut(layout.tl0_at)? = tl0;
+        *payload.get_mut(layout.tl0_at)? = tl0;
     }
-    Some((layout.length, layout.length))
+    Some(())
 }
 
 #[cfg(test)]
@@ -180,23 +172,16 @@ mod tests {
 
     #[test]
     fn rewrites_picture_numbers_in_their_own_width() {
-        let mut prefix = [0; 8];
-        assert_eq!(
-            rewrite_vp8(&KEYFRAME, Some(0x0102), Some(9), &mut prefix),
-            Some((6, 6))
-        );
-        assert_eq!(prefix, [0x90, 0xf0, 0x81, 0x02, 0x09, 0xa3, 0, 0]);
-        let mut prefix = [0; 8];
-        let narrow = [0x80, 0x80, 0x15, 0x00];
-        assert_eq!(
-            rewrite_vp8(&narrow, Some(0x01ff), Some(9), &mut prefix),
-            Some((3, 3))
-        );
-        assert_eq!(prefix, [0x80, 0x80, 0x7f, 0, 0, 0, 0, 0]);
-        assert_eq!(
-            rewrite_vp8(&KEYFRAME[..6], Some(1), None, &mut prefix),
-            None
-        );
+        let mut wide = KEYFRAME;
+        assert_eq!(rewrite_vp8(&mut wide, Some(0x0102), Some(9)), Some(()));
+        assert_eq!(wide[..6], [0x90, 0xf0, 0x81, 0x02, 0x09, 0xa3]);
+        assert_eq!(wide[6..], KEYFRAME[6..]);
+        let mut narrow = [0x80, 0x80, 0x15, 0x00];
+        assert_eq!(rewrite_vp8(&mut narrow, Some(0x01ff), Some(9)), Some(()));
+        assert_eq!(narrow, [0x80, 0x80, 0x7f, 0x00]);
+        let mut cut = *KEYFRAME.first_chunk::<6>().unwrap();
+        assert_eq!(rewrite_vp8(&mut cut, Some(1), None), None);
+        assert_eq!(cut, KEYFRAME[..6]);
     }
 
     proptest! {
@@ -204,12 +189,10 @@ mod tests {
         fn a_rewritten_descriptor_says_the_new_numbers_and_all_else_as_before(
             payload in proptest::collection::vec(any::<u8>(), 0..20), id in 0u16..0x8000, tl0: u8,
         ) {
-            let mut prefix = [0; 8];
-            let rewritten = rewrite_vp8(&payload, Some(id), Some(tl0), &mut prefix);
+            let mut out = payload.clone();
+            let rewritten = rewrite_vp8(&mut out, Some(id), Some(tl0));
             prop_assert_eq!(rewritten.is_some(), describe(&payload, false).is_some());
-            if let Some((written, replaced)) = rewritten {
-                let mut out = prefix[..written].to_vec();
-                out.extend_from_slice(&payload[replaced..]);
+            if rewritten.is_some() {
                 let before = describe(&payload, false).unwrap();
                 let after = describe(&out, false).unwrap();
                 let Picture::Vp8(old) = before.picture else { unreachable!() };

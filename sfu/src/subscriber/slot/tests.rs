@@ -80,13 +80,12 @@ fn active_targets(slot: &mut Slot, track: &Track, id: PacketId) -> Option<Option
         },
         sent: SentPacket {
             sequence: 1,
-            packet: Some(id),
+            packet: Some(id.low()),
             layer: 0,
             timestamp: 1,
             marker: true,
             picture_id: None,
             tl0: None,
-            bytes: 3,
         },
     };
     let mut out = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
