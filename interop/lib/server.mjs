@@ -93,6 +93,13 @@ async function run(folder, args, env, url) {
       if (ended !== null) throw new Error(`the server ended (${ended}):\n${output().slice(-4000)}`);
       if (/panicked at/.test(output())) throw new Error(`a panic:\n${output().slice(-4000)}`);
     },
+    /** A counter of the server, summed over its labels. */
+    async metric(name) {
+      const text = await (await fetch(`${url}/metrics`)).text();
+      const values = [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))];
+      if (!values.length) throw new Error(`no metric ${name}`);
+      return values.reduce((sum, [, value]) => sum + Number(value), 0);
+    },
     async stop() {
       if (ended === null) {
         child.kill('SIGTERM');

@@ -3,6 +3,7 @@
 import { after, before, test } from 'node:test';
 import { join, launchChromium, launchFirefox, seesAndHears } from '../lib/browser.mjs';
 import { startServer } from '../lib/server.mjs';
+import { eventually } from '../lib/wait.mjs';
 
 let server;
 let chromium;
@@ -23,6 +24,9 @@ test('Firefox and Chromium see and hear each other', { timeout: 100_000 }, async
   await join(ann, await server.link('browsers', 'ann'));
   await join(ben, await server.link('browsers', 'ben'));
   await seesAndHears(ann, 1, { codec: 'VP8', timeoutMs: 40_000 });
+  await seesAndHears(ben, 1, { codec: 'VP8', timeoutMs: 40_000 });
+  // Firefox decodes packets that were padded to the length of the others of their frame.
+  await eventually('padded packets', async () => (await server.metric('plenum_rtp_padded_packets_total')) > 100);
   await seesAndHears(ben, 1, { codec: 'VP8', timeoutMs: 40_000 });
   server.assertHealthy();
 });

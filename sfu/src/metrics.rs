@@ -73,6 +73,8 @@ label!(
         RateLimited = "rate_limited",
         /// A subscriber's queue is full.
         QueueFull = "queue_full",
+        /// It waited for a slot that carries another track by now.
+        Replaced = "replaced",
         /// The kernel's send buffer of a UDP socket is full.
         SocketFull = "socket_full",
         /// The write queue of a TCP connection is full.
@@ -230,6 +232,8 @@ metrics! {
         "RTP packets accepted from publishers.";
     Counter rtp_sent_packets, "plenum_rtp_sent_packets_total",
         "RTP packets sent to subscribers, retransmissions and probes included.";
+    Counter padded_packets, "plenum_rtp_padded_packets_total",
+        "RTP packets sent with a byte of padding, to be as long as the others of their frame.";
     Counter rtcp_received_packets, "plenum_rtcp_received_packets_total",
         "Compound RTCP packets accepted.";
     Counter rtcp_sent_packets, "plenum_rtcp_sent_packets_total",

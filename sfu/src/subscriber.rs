@@ -407,7 +407,7 @@ fn send_queue(
             Some((slot, lane))
         });
         let Some((slot, mut lane)) = found else {
-            // The slot carries another track by now.
+            out.metrics.dropped(DropReason::Replaced);
             queue.pop_front();
             continue;
         };

@@ -3,6 +3,7 @@
 pub(crate) mod rate;
 pub(crate) mod ring;
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::sfu::Kind;
@@ -37,6 +38,8 @@ pub(crate) struct Layer {
     clock_rate: u32,
     rate: RateWindow,
     last_packet: Option<Instant>,
+    /// The timestamp of the newest frame, and payload bytes of its longest packet so far.
+    newest_frame: (u64, usize),
 }
 
 impl Layer {
@@ -49,6 +52,7 @@ impl Layer {
             clock_rate,
             rate: RateWindow::new(),
             last_packet: None,
+            newest_frame: (0, 0),
         }
     }
 
@@ -58,7 +62,21 @@ impl Layer {
         self.rate.add(packet.meta.arrival, packet.payload.len());
         self.last_packet = self.last_packet.max(Some(packet.meta.arrival));
         self.size = packet.meta.descriptor.size.or(self.size);
+        let (timestamp, longest) = &mut self.newest_frame;
+        match packet.meta.timestamp.cmp(timestamp) {
+            Ordering::Greater => self.newest_frame = (packet.meta.timestamp, packet.payload.len()),
+            Ordering::Equal => *longest = packet.payload.len().max(*longest),
+            Ordering::Less => {}
+        }
         Some(id)
+    }
+
+    /// A packet with so many payload bytes is one byte shorter than the longest of its frame.
+    ///
+    /// libwebrtc splits a frame into equal parts of which the last few are one byte larger. Padded by
+    /// a byte (RFC 3550 §5.1) all are equal, and the kernel takes them in one send (rule 14).
+    pub(crate) fn is_short_by_one(&self, timestamp: u64, payload_bytes: usize) -> bool {
+        self.newest_frame == (timestamp, payload_bytes + 1)
     }
 
     /// Packets come in at present.
@@ -136,6 +154,36 @@ mod tests {
         assert_eq!(layer.bitrate_bps(start), 2000);
         assert!(layer.is_live(start + Duration::from_millis(1499)));
         assert!(!layer.is_live(start + Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn knows_what_a_packet_lacks_to_the_longest_of_its_frame() {
+        let now = Instant::now();
+        let mut layer = Layer::new(Kind::Video, 90_000);
+        let mut push = |sequence: u64, timestamp, bytes: usize| {
+            let meta = PacketMeta {
+                sequence,
+                timestamp,
+                marker: false,
+                payload_type: 96,
+                descriptor: Descriptor::default(),
+                arrival: now,
+                audio_level: None,
+            };
+            layer.push(StoredPacket {
+                meta,
+                payload: &vec![0; bytes],
+                dependency_descriptor: &[],
+            });
+            [100, 101].map(|bytes| layer.is_short_by_one(timestamp, bytes))
+        };
+        assert_eq!(push(1, 10, 100), [false, false]);
+        assert_eq!(push(2, 10, 101), [true, false]);
+        assert_eq!(push(3, 10, 99), [true, false]);
+        // Of another frame nothing is known, of an older one nothing any more.
+        assert_eq!(push(4, 20, 100), [false, false]);
+        assert_eq!(push(5, 10, 101), [false, false]);
+        assert_eq!(push(6, 20, 102), [false, true]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::metrics::{DropReason, Metrics};
 use crate::peer::negotiation::NegotiatedCodec;
 use crate::peer::srtp::SendContext;
 use crate::publisher::encoding::clock_rate;
-use crate::publisher::layer::{PacketId, PacketMeta, PacketRing};
+use crate::publisher::layer::{Layer, PacketId, PacketMeta};
 use crate::publisher::track::Track;
 use crate::rtp::HeaderFields;
 use crate::rtp::payload::dependency_descriptor::{
@@ -108,7 +108,7 @@ pub(crate) struct LaneId {
 /// looked up once.
 pub(crate) struct Lane<'t> {
     track: &'t Track,
-    ring: &'t PacketRing,
+    layer: &'t Layer,
     encoding: usize,
     source: SourceId,
     /// The payload type last looked up, and how it goes out.
@@ -215,7 +215,7 @@ impl Slot {
         let encoding = usize::from(id.encoding);
         Some(Lane {
             track,
-            ring: &track.encodings.get(encoding)?.layer.ring,
+            layer: &track.encodings.get(encoding)?.layer,
             encoding,
             source: self.source_of(encoding),
             mapped: None,
@@ -231,7 +231,7 @@ impl Slot {
         lane: &mut Lane<'_>,
         out: &mut Outgoing<'_>,
     ) -> bool {
-        let Some((meta, payload, descriptor)) = lane.ring.get(queued.packet) else {
+        let Some((meta, payload, descriptor)) = lane.layer.ring.get(queued.packet) else {
             out.metrics.dropped(DropReason::QueueFull);
             return true;
         };
@@ -264,6 +264,8 @@ impl Slot {
             targets: self.targets(lane.track, lane.encoding, meta),
             mapping,
             sent,
+            is_padded: kind == Kind::Video
+                && lane.layer.is_short_by_one(meta.timestamp, payload.len()),
         };
         self.write(&packet, Stream::Media, out);
         true
@@ -364,6 +366,7 @@ impl Slot {
             targets: self.targets(track, encoding, meta),
             mapping,
             sent,
+            is_padded: false,
         };
         Some((packet, rtx))
     }
@@ -451,6 +454,7 @@ impl Slot {
             targets: None,
             mapping,
             sent,
+            is_padded: false,
         };
         self.write(&packet, Stream::Media, out);
     }
@@ -474,7 +478,7 @@ impl Slot {
             sequence: low_u16(index),
             timestamp: packet.sent.timestamp,
             ssrc: ssrc.0,
-            padding: false,
+            padding: packet.is_padded,
         };
         let mut descriptor = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
         let descriptor_len = match self.extensions.dependency_descriptor {
@@ -505,6 +509,7 @@ impl Slot {
         if let Some(length) = protected {
             out.arena.commit(length);
             out.metrics.rtp_sent_packets += 1;
+            out.metrics.padded_packets += u64::from(packet.is_padded);
         }
     }
 
@@ -549,6 +554,8 @@ struct Outbound<'a> {
     targets: Option<Targets>,
     mapping: Mapping,
     sent: SentPacket,
+    /// One byte of padding goes behind it.
+    is_padded: bool,
 }
 
 /// Which of a slot's two streams a packet goes out on.
@@ -577,6 +584,10 @@ impl Outbound<'_> {
         body.copy_from_slice(payload);
         if let Picture::Vp8(_) = self.meta.descriptor.picture {
             rewrite_vp8(body, self.sent.picture_id, self.sent.tl0);
+        }
+        if self.is_padded {
+            *room.get_mut(end)? = 1; // the padding says how long it is
+            return Some(end + 1);
         }
         Some(end)
     }

@@ -38,7 +38,12 @@ impl Packet {
     /// Reads a decrypted packet; anything odd is a failure of the test.
     pub(crate) fn read(bytes: &[u8]) -> Self {
         assert_eq!(bytes[0] >> 6, 2, "RTP version");
-        assert_eq!(bytes[0] & 0x2f, 0, "no padding, no CSRCs");
+        assert_eq!(bytes[0] & 0x0f, 0, "no CSRCs");
+        let padding = match bytes[0] & 0x20 {
+            0 => 0,
+            _ => usize::from(bytes[bytes.len() - 1]),
+        };
+        assert!(padding <= 1, "packets of a frame differ by one byte");
         let mut at = 12;
         let mut extensions = Vec::new();
         if bytes[0] & 0x10 != 0 {
@@ -63,7 +68,7 @@ impl Packet {
             timestamp: u32_at(bytes, 4),
             ssrc: u32_at(bytes, 8),
             extensions,
-            payload: bytes[at..].to_vec(),
+            payload: bytes[at..bytes.len() - padding].to_vec(),
         }
     }
 

@@ -87,6 +87,7 @@ fn active_targets(slot: &mut Slot, track: &Track, id: PacketId) -> Option<Option
             picture_id: None,
             tl0: None,
         },
+        is_padded: false,
     };
     let mut out = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
     let length = slot.rewrite_descriptor(&packet, &mut out).unwrap();
