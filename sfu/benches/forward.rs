@@ -1,8 +1,10 @@
-//! What forwarding costs: ns of CPU time and heap allocations per forwarded packet, in one thread.
+//! What forwarding costs, beside the floor: encrypting and sending the same datagrams and nothing else.
 //!
-//! One publisher and N subscribers connect through the real handshake, in memory. Then encrypted packets
-//! are handed to the shard frame by frame, and the arena it fills is thrown away: no system call is part of
-//! the figures. `cargo bench -p plenum-sfu`, or with numbers of subscribers after `--`.
+//! A shard and its clients connect through the real handshake, in memory. Then encrypted packets are
+//! handed to the shard frame by frame, twice: once the arena it fills is thrown away (user space alone,
+//! allocations counted), once it goes through real sockets to clients on loopback. The floor seals and
+//! sends what went out then, from a list. `cargo bench -p plenum-sfu`, or with words of scenario names
+//! after `--`.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -14,24 +16,21 @@
 )]
 
 use std::alloc::System;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use nix::time::{ClockId, clock_gettime};
-use sfu::shard::{Arena, Candidates, Datagram, Path, Shard, ShardOptions};
-use sfu::{
-    Certificate, Codec, Command, Config, Event, JoinOptions, MediaGrants, Mid, Offer,
-    ParticipantId, Publish, RoomConfig, RoomId, Source,
-};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
-use crate::browser::{Browser, Options};
+use crate::floor::Floor;
+use crate::scenario::Scenario;
+use crate::stage::{Figures, Stage};
 
 #[path = "../tests/sim/browser.rs"]
 mod browser;
 #[path = "../tests/sim/channels.rs"]
 mod channels;
+#[path = "forward/floor.rs"]
+mod floor;
 #[path = "../tests/sim/media.rs"]
 mod media;
 #[path = "../tests/sim/offer.rs"]
@@ -40,321 +39,91 @@ mod offer;
 mod receiver;
 #[path = "../tests/sim/rtp.rs"]
 mod rtp;
+#[path = "forward/scenario.rs"]
+mod scenario;
 #[path = "../tests/sim/sender.rs"]
 mod sender;
+#[path = "forward/stage.rs"]
+mod stage;
 #[path = "../tests/sim/stun.rs"]
 mod stun;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const PACKETS_PER_FRAME: u8 = 6;
-/// Payload bytes that make 1200-byte RTP packets with the header and extensions a slot has.
-const PAYLOAD_BYTES: usize = 1176;
-const FRAME: Duration = Duration::from_millis(33);
-const FRAMES_PER_STRETCH: usize = 40;
-const STRETCHES_PER_ROUND: usize = 5;
-const ROUNDS: usize = 7;
-
 fn main() {
-    let receive = Bench::connect(0).measure();
-    let received_ns = receive.work_ns / receive.received as f64;
-    println!("{received_ns:.0} ns to receive a packet that nobody wants");
-    let asked: Vec<usize> = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|arg| !arg.starts_with('-'))
         .collect();
-    let counts = if asked.is_empty() {
-        vec![1, 50, 200]
-    } else {
-        asked
-    };
-    for subscribers in counts {
-        let cipher = cipher_ns();
-        let mut bench = Bench::connect(subscribers);
-        let figures = bench.measure();
-        let per_packet = |ns: f64| ns / figures.forwarded as f64;
-        let forwarding = figures.work_ns - received_ns * figures.received as f64;
-        println!(
-            "{subscribers:>3} subscribers: {:.0} ns per forwarded packet, {:.0} with its share of receiving, \
-             {:.0} for timers; the cipher alone {cipher:.0}; {:.1} segments a run; {} allocations",
-            per_packet(forwarding),
-            per_packet(figures.work_ns),
-            per_packet(figures.timers_ns),
-            figures.forwarded as f64 / figures.runs as f64,
-            figures.allocations,
-        );
-        let expected = figures.received * subscribers;
-        assert_eq!(figures.forwarded, expected, "every packet goes to everyone");
-        assert_eq!(figures.allocations, 0, "heap allocations while forwarding");
-        assert_eq!(figures.leaked_bytes, 0, "memory grows while forwarding");
+    println!(
+        "AES-256-GCM by {}; ns of CPU time per packet forwarded, medians",
+        floor::library()
+    );
+    println!(
+        "{:<22} {:>10} {:>6} {:>11} {:>6} | {:>9} {:>9} {:>6} {:>12} | {:>8} {:>6}",
+        "scenario",
+        "user space",
+        "cipher",
+        "+ receiving",
+        "timers",
+        "with send",
+        "floor",
+        "ratio",
+        "floor no GSO",
+        "segments",
+        "allocs"
+    );
+    for scenario in Scenario::all() {
+        let is_asked = |word: &String| scenario.name.contains(word.as_str());
+        if asked.is_empty() || asked.iter().any(is_asked) {
+            measure(&scenario);
+        }
     }
 }
 
-/// Sums over the round in the middle by cost.
-#[derive(Clone, Copy, Debug, Default)]
-struct Figures {
-    received: usize,
-    forwarded: usize,
-    runs: usize,
-    /// CPU time of `handle_batch` and `flush`.
-    work_ns: f64,
-    /// CPU time of `handle_timeout` and the reports it makes.
-    timers_ns: f64,
-    /// Over all rounds, within `handle_batch` and `flush`.
-    allocations: usize,
-    leaked_bytes: isize,
+fn measure(scenario: &Scenario) {
+    let mut stage = Stage::connect(scenario);
+    let thrown_away = stage.measure(false);
+    let sent = stage.measure(true);
+    let list = stage.record();
+    let mut floor = Floor::new(&list);
+    let cipher_ns = floor.cipher_ns();
+    let floor_ns = floor.measure(&mut stage);
+    floor.disable_segmentation();
+    let single_ns = floor.measure(&mut stage);
+
+    let per_packet = |figures: &Figures, ns: f64| ns / figures.forwarded.max(1) as f64;
+    let receiving = stage.receiving_ns() * thrown_away.received as f64;
+    let whole = per_packet(&sent, sent.work_ns);
+    println!(
+        "{:<22} {:>10.0} {cipher_ns:>6.0} {:>11.0} {:>6.0} | {whole:>9.0} {floor_ns:>9.0} {:>6.2} {single_ns:>12.0} | {:>8.1} {:>6}",
+        scenario.name,
+        per_packet(&thrown_away, thrown_away.work_ns - receiving),
+        per_packet(&thrown_away, thrown_away.work_ns),
+        per_packet(&thrown_away, thrown_away.timers_ns),
+        whole / floor_ns,
+        thrown_away.forwarded as f64 / thrown_away.runs.max(1) as f64,
+        thrown_away.allocations,
+    );
+    assert_eq!(
+        thrown_away.forwarded, thrown_away.expected,
+        "every packet goes to everyone"
+    );
+    assert_eq!(
+        thrown_away.allocations, 0,
+        "heap allocations while forwarding"
+    );
+    assert_eq!(thrown_away.leaked_bytes, 0, "memory grows while forwarding");
 }
 
-/// When a frame came in, and its datagrams.
-type Frame = (Instant, Vec<(Path, Vec<u8>)>);
-/// The same, as the shard takes it.
-type Batch<'a> = (Instant, Vec<Datagram<'a>>);
-
-struct Bench {
-    now: Instant,
-    shard: Shard,
-    arena: Arena,
-    /// The publisher first.
-    browsers: Vec<Browser>,
-}
-
-impl Bench {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the virtual clock has to start somewhere"
-    )]
-    fn connect(subscribers: usize) -> Self {
-        let now = Instant::now();
-        let address = "192.0.2.1:7800".parse().unwrap();
-        let shard = Shard::new(ShardOptions {
-            index: 0,
-            config: Arc::new(Config::default()),
-            candidates: Candidates {
-                udp: vec![address],
-                tcp: Vec::new(),
-            },
-            certificate: Arc::new(Certificate::generate()),
-            seed: [3; 32],
-            started: now,
-            ntp_at_start: 3_900_000_000 << 32,
-        });
-        let mut bench = Self {
-            now,
-            shard,
-            arena: Arena::new(),
-            browsers: Vec::new(),
-        };
-        let room = RoomId::new(0, 1);
-        let config = RoomConfig::default();
-        bench
-            .shard
-            .handle_command(now, Command::CreateRoom { room, config });
-        bench.join(
-            room,
-            Options::new("publisher").camera(Codec::Vp8, &["only"]),
-        );
-        for _ in 0..subscribers {
-            bench.join(room, Options::new("subscriber").slots(0, 1));
-        }
-        let encoder = &mut bench.browsers[0].senders[0].encoder;
-        encoder.fixed_size = Some((PACKETS_PER_FRAME, PAYLOAD_BYTES));
-        for _ in 0..200 {
-            bench.now += Duration::from_millis(10);
-            bench.exchange();
-        }
-        assert!(bench.browsers.iter().all(Browser::is_connected));
-        bench
-    }
-
-    fn join(&mut self, room: RoomId, options: Options) {
-        let number = self.browsers.len() as u16;
-        let participant = ParticipantId::new(0, u64::from(number) + 1);
-        let is_publisher = number == 0;
-        let join = JoinOptions {
-            identity: format!("{number}"),
-            grants: MediaGrants::default(),
-            wants: options.wants.clone(),
-        };
-        let browser = Browser::new(self.now, u64::from(number), number, participant, options);
-        let publish = is_publisher.then(|| Publish {
-            mid: Mid::parse("0").unwrap(),
-            source: Source::Camera,
-            name: String::new(),
-            muted: false,
-            width: 1280,
-            height: 720,
-        });
-        let offer = Offer {
-            id: 1,
-            sdp: browser.offer(),
-            publish: publish.into_iter().collect(),
-            publish_unnamed: false,
-            local_address: None,
-        };
-        self.browsers.push(browser);
-        let options = join;
-        let commands = [
-            Command::Join {
-                room,
-                participant,
-                options,
-            },
-            Command::Offer { participant, offer },
-        ];
-        for command in commands {
-            self.shard.handle_command(self.now, command);
-        }
-        while let Some(event) = self.shard.poll_event() {
-            if let Event::Answered { answer, .. } = event {
-                let browser = self.browsers.last_mut().unwrap();
-                browser.accept(self.now, &answer.unwrap().sdp);
-            }
-        }
-    }
-
-    /// Lets browsers and shard talk, without loss or delay, and throws the events away.
-    fn exchange(&mut self) {
-        for _ in 0..4 {
-            let mut up: Vec<(Path, Vec<u8>)> = Vec::new();
-            for browser in &mut self.browsers {
-                browser.handle_timeout(self.now);
-                up.extend(std::iter::from_fn(|| browser.poll_transmit()));
-            }
-            self.receive(&mut up);
-            self.shard.handle_timeout(self.now);
-            loop {
-                let is_full = self.shard.flush(self.now, &mut self.arena);
-                for run in self.arena.runs() {
-                    let ip = run.path.remote.ip();
-                    let browser = self.browsers.iter_mut().find(|b| b.address.ip() == ip);
-                    let browser = browser.unwrap();
-                    for bytes in self.arena.bytes(run).chunks(run.segment_bytes) {
-                        browser.handle(self.now, run.path, bytes);
-                    }
-                }
-                self.arena.clear();
-                if !is_full {
-                    break;
-                }
-            }
-            while self.shard.poll_event().is_some() {}
-        }
-    }
-
-    fn receive(&mut self, datagrams: &mut [(Path, Vec<u8>)]) {
-        let mut batch: Vec<Datagram<'_>> = datagrams
-            .iter_mut()
-            .map(|(path, bytes)| Datagram {
-                path: *path,
-                ecn: 0,
-                bytes,
-            })
-            .collect();
-        self.shard.handle_batch(self.now, &mut batch);
-    }
-
-    fn measure(&mut self) -> Figures {
-        self.round(); // fills rings, histories and tables
-        let mut rounds: Vec<Figures> = (0..ROUNDS).map(|_| self.round()).collect();
-        rounds.sort_by(|a, b| a.work_ns.total_cmp(&b.work_ns));
-        let allocations = rounds.iter().map(|round| round.allocations).sum();
-        let leaked_bytes = rounds.iter().map(|round| round.leaked_bytes).sum();
-        Figures {
-            allocations,
-            leaked_bytes,
-            ..rounds[ROUNDS / 2]
-        }
-    }
-
-    /// Feeds some seconds of video; browsers only show that they are still there.
-    fn round(&mut self) -> Figures {
-        let mut figures = Figures::default();
-        self.exchange();
-        for _ in 0..STRETCHES_PER_ROUND {
-            let publisher = &mut self.browsers[0];
-            let mut frames: Vec<Frame> = Vec::new();
-            for _ in 0..FRAMES_PER_STRETCH {
-                self.now += FRAME;
-                publisher.handle_timeout(self.now);
-                let mut frame: Vec<(Path, Vec<u8>)> = Vec::new();
-                frame.extend(std::iter::from_fn(|| publisher.poll_transmit()));
-                frame.retain(|(_, bytes)| bytes[0] >= 128 && !(192..=223).contains(&bytes[1]));
-                figures.received += frame.len();
-                frames.push((self.now, frame));
-            }
-            self.forward(&mut frames, &mut figures);
-            let start = cpu_ns();
-            self.shard.handle_timeout(self.now);
-            self.shard.flush(self.now, &mut self.arena);
-            figures.timers_ns += cpu_ns() - start;
-            self.arena.clear();
-            while self.shard.poll_event().is_some() {}
-        }
-        figures
-    }
-
-    /// The measured part: frame by frame, each as one receive batch and the flush after it.
-    fn forward(&mut self, frames: &mut [Frame], figures: &mut Figures) {
-        let mut batches: Vec<Batch<'_>> = frames
-            .iter_mut()
-            .map(|(at, frame)| {
-                let datagrams = frame.iter_mut().map(|(path, bytes)| Datagram {
-                    path: *path,
-                    ecn: 0,
-                    bytes,
-                });
-                (*at, datagrams.collect())
-            })
-            .collect();
-        let before = ALLOCATOR.stats();
-        let start = cpu_ns();
-        for (at, batch) in &mut batches {
-            self.shard.handle_batch(*at, batch);
-            loop {
-                let is_full = self.shard.flush(*at, &mut self.arena);
-                for run in self.arena.runs() {
-                    figures.forwarded += run.segments;
-                    figures.runs += 1;
-                }
-                self.arena.clear();
-                if !is_full {
-                    break;
-                }
-            }
-        }
-        figures.work_ns += cpu_ns() - start;
-        let after = ALLOCATOR.stats();
-        figures.allocations += after.allocations + after.reallocations;
-        figures.allocations -= before.allocations + before.reallocations;
-        let held = |stats: stats_alloc::Stats| stats.bytes_allocated - stats.bytes_deallocated;
-        figures.leaked_bytes += held(after).cast_signed() - held(before).cast_signed();
-    }
-}
-
-/// What the cipher alone costs on this machine at this moment: AES-256-GCM over one packet.
-fn cipher_ns() -> f64 {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
-    let mut packet = vec![1; PAYLOAD_BYTES];
-    let mut rounds: Vec<f64> = (0..9u8)
-        .map(|round| {
-            let start = cpu_ns();
-            for count in 0..5000u32 {
-                let mut nonce = [round; 12];
-                nonce[..4].copy_from_slice(&count.to_be_bytes());
-                let nonce = Nonce::assume_unique_for_key(nonce);
-                let header = Aad::from([5; 28]);
-                let tag = key.seal_in_place_separate_tag(nonce, header, &mut packet);
-                let _ = std::hint::black_box(tag.unwrap());
-            }
-            (cpu_ns() - start) / 5000.0
-        })
-        .collect();
-    rounds.sort_by(f64::total_cmp);
-    rounds[4]
-}
-
-/// CPU time of this thread.
+/// CPU time of this thread; on loopback what the kernel does for the receiving side is part of it.
 fn cpu_ns() -> f64 {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
     Duration::from(time).as_nanos() as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -67,6 +67,11 @@ impl BatchedUdp {
         self.sockets.send(arena, &mut self.metrics);
     }
 
+    /// Sends every datagram by itself from now on, as where the kernel cannot cut runs up.
+    pub fn disable_segmentation(&mut self) {
+        self.sockets.disable_segmentation();
+    }
+
     /// Datagrams that were to be sent and went nowhere.
     pub fn dropped(&self) -> u64 {
         self.metrics.dropped_for(DropReason::SocketFull) + self.metrics.send_errors

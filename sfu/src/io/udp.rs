@@ -138,7 +138,7 @@ impl UdpSockets {
         }
     }
 
-    #[cfg(test)]
+    /// Sends every datagram by itself from now on.
     pub(super) fn disable_segmentation(&mut self) {
         for socket in &mut self.sockets {
             socket.segmentation = Segmentation::Off;

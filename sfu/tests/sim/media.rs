@@ -120,8 +120,8 @@ pub(crate) struct Encoder {
     /// 1 to 3 temporal layers (VP8 and VP9).
     pub(crate) temporal_layers: u8,
     pub(crate) wants_keyframe: bool,
-    /// Packets of every frame and bytes of every packet, for measurements.
-    pub(crate) fixed_size: Option<(u8, usize)>,
+    /// Payload sizes of the packets of each frame, over and over, for measurements; empty: our own.
+    pub(crate) sizes: Vec<Vec<usize>>,
     pub(crate) frame: u32,
     picture_id: u16,
     tl0: u8,
@@ -139,7 +139,7 @@ impl Encoder {
             height: 180 * scale,
             temporal_layers: 1,
             wants_keyframe: true,
-            fixed_size: None,
+            sizes: Vec::new(),
             frame: 0,
             picture_id: start.wrapping_mul(7) & 0x7fff,
             tl0: start as u8,
@@ -152,7 +152,7 @@ impl Encoder {
         let keyframe = self.codec == Codec::Opus || std::mem::take(&mut self.wants_keyframe);
         let packets = match (self.codec, keyframe) {
             (Codec::Opus, _) => 1,
-            _ if self.fixed_size.is_some() => self.fixed_size.map_or(1, |(packets, _)| packets),
+            _ if !self.sizes.is_empty() => self.sizes_now().len() as u8,
             (_, true) => 4 + 2 * self.encoding,
             (_, false) => 1 + self.encoding + u8::from(self.frame.is_multiple_of(5)),
         };
@@ -177,6 +177,14 @@ impl Encoder {
             .collect();
         self.frame += 1;
         payloads
+    }
+
+    /// The given sizes of the present frame's packets.
+    fn sizes_now(&self) -> &[usize] {
+        let count = self.sizes.len().max(1);
+        self.sizes
+            .get(self.frame as usize % count)
+            .map_or(&[], Vec::as_slice)
     }
 
     fn temporal(&self) -> u8 {
@@ -206,13 +214,13 @@ impl Encoder {
             Codec::Opus => bytes.push(0x78),
             Codec::Av1 => panic!("AV1 is not simulated"),
         }
-        let filler = match self.fixed_size {
-            Some((_, length)) => length - bytes.len() - STAMP_BYTES,
+        let filler = match self.sizes_now().get(usize::from(stamp.packet)) {
+            Some(length) => length.saturating_sub(bytes.len() + STAMP_BYTES),
+            // As libwebrtc does it, the last packet of a frame is larger by one byte.
             None if self.codec == Codec::Opus => 60,
-            None => 300,
+            None => 300 + usize::from(last),
         };
-        // As libwebrtc does it, the last packet of a frame is larger by one byte.
-        stamp.write(&mut bytes, filler + usize::from(last));
+        stamp.write(&mut bytes, filler);
         Payload {
             bytes,
             marker: last && self.codec != Codec::Opus,
