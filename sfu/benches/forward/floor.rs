@@ -23,6 +23,7 @@ pub(crate) fn library() -> &'static str {
     "AWS-LC"
 }
 
+#[expect(clippy::large_enum_variant, reason = "as in the media core")]
 enum Key {
     AwsLc(aws_lc_rs::aead::LessSafeKey),
     Ring(ring::aead::LessSafeKey),

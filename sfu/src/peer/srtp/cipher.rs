@@ -13,6 +13,10 @@ use crate::rtp::cursor::u32_at;
 use super::{INDEX_WORD_BYTES, KeyError, SrtpError};
 
 /// A session key with its salt, for RTP or for RTCP.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every packet needs the key: it costs no pointer to follow"
+)]
 pub(super) enum Cipher {
     Gcm(Gcm),
     CounterMode(Box<CounterMode>),
@@ -252,6 +256,10 @@ impl Gcm {
 }
 
 /// An expanded AES-GCM key, in the form of the library that works with it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "as above: AWS-LC allocates, ring does not"
+)]
 enum GcmKey {
     AwsLc(aws_lc_rs::aead::LessSafeKey),
     Ring(ring::aead::LessSafeKey),
