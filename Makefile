@@ -51,8 +51,12 @@ fmt: ## format the Rust code
 	cargo fmt --all
 
 .PHONY: bench
-bench: $(STAMPS)/build-tools ## nanoseconds and allocations per forwarded packet
-	cargo bench --locked -p plenum-sfu
+bench: $(STAMPS)/build-tools ## nanoseconds and allocations per forwarded packet, beside the floor
+	cargo bench --locked -p plenum-sfu --bench forward
+
+.PHONY: bench-instructions
+bench-instructions: $(STAMPS)/build-tools $(STAMPS)/bench-tools ## instructions per forwarded packet, by callgrind
+	@sfu/benches/instructions
 
 .PHONY: bench-join
 bench-join: setup build ## time from joining to the first decoded frame, in Chromium
@@ -70,7 +74,7 @@ clean: ## remove what was built, keep what was installed
 .PHONY: help
 help:
 	@awk -F ' ## ' '/^##@/ { print "\n" substr($$0, 5) } \
-	/^[a-z-]+:.* ## / { split($$1, name, ":"); printf "  make %-11s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
+	/^[a-z-]+:.* ## / { split($$1, name, ":"); printf "  make %-18s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
 
 $(STAMPS)/%-tools: .ci/tools
 	@.ci/tools $*

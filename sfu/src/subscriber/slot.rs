@@ -461,6 +461,29 @@ impl Slot {
 
     /// Writes one packet, encrypted, into the arena.
     fn write(&mut self, packet: &Outbound<'_>, stream: Stream, out: &mut Outgoing<'_>) {
+        match self.extensions.dependency_descriptor {
+            Some(_) if !packet.descriptor.is_empty() => self.write_described(packet, stream, out),
+            _ => self.write_with(packet, stream, &[], out),
+        }
+    }
+
+    /// Apart from `write`, so that only these packets pay for the buffer.
+    #[inline(never)]
+    fn write_described(&mut self, packet: &Outbound<'_>, stream: Stream, out: &mut Outgoing<'_>) {
+        let mut buffer = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
+        let length = self.rewrite_descriptor(packet, &mut buffer).unwrap_or(0);
+        let descriptor = buffer.get(..length).unwrap_or_default();
+        self.write_with(packet, stream, descriptor, out);
+    }
+
+    /// Writes one packet with this dependency descriptor, empty for none.
+    fn write_with(
+        &mut self,
+        packet: &Outbound<'_>,
+        stream: Stream,
+        descriptor: &[u8],
+        out: &mut Outgoing<'_>,
+    ) {
         let (ssrc, index, payload_type) = match stream {
             Stream::Media => (
                 self.media,
@@ -480,18 +503,11 @@ impl Slot {
             ssrc: ssrc.0,
             padding: packet.is_padded,
         };
-        let mut descriptor = [0; DESCRIPTOR_BYTES_MAX + ACTIVE_TARGETS_BYTES_MAX];
-        let descriptor_len = match self.extensions.dependency_descriptor {
-            Some(_) => self.rewrite_descriptor(packet, &mut descriptor),
-            None => None,
-        };
         let mut extensions = PacketExtensions {
             transport_wide: 0,
             send_time: out.send_time,
             audio_level: packet.meta.audio_level,
-            dependency_descriptor: descriptor
-                .get(..descriptor_len.unwrap_or(0))
-                .unwrap_or_default(),
+            dependency_descriptor: descriptor,
         };
         if self.extensions.transport_wide.is_some() {
             let bytes = packet.payload.len() + HEADER_BYTES_USUAL;

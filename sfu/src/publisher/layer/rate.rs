@@ -10,7 +10,8 @@ const SLOT_COUNT: usize = 20;
 pub(crate) struct RateWindow {
     slots: [u32; SLOT_COUNT],
     newest: usize,
-    newest_start: Option<Instant>,
+    /// When the newest slot ends.
+    newest_end: Option<Instant>,
     total_bytes: u64,
 }
 
@@ -20,7 +21,7 @@ impl RateWindow {
         Self {
             slots: [0; SLOT_COUNT],
             newest: 0,
-            newest_start: None,
+            newest_end: None,
             total_bytes: 0,
         }
     }
@@ -43,18 +44,17 @@ impl RateWindow {
     }
 
     fn advance(&mut self, now: Instant) {
-        let Some(start) = self.newest_start else {
-            self.newest_start = Some(now);
+        let Some(end) = self.newest_end else {
+            self.newest_end = Some(now + SLOT);
             return;
         };
-        let elapsed = now.saturating_duration_since(start);
-        if elapsed < SLOT {
-            return; // spares nearly every packet a 128-bit division
+        if now < end {
+            return; // nearly every packet
         }
-        let passed = elapsed.as_nanos() / SLOT.as_nanos();
+        let passed = now.saturating_duration_since(end).as_nanos() / SLOT.as_nanos() + 1;
         let Ok(passed) = u32::try_from(passed) else {
             *self = Self {
-                newest_start: Some(now),
+                newest_end: Some(now + SLOT),
                 ..Self::new()
             };
             return;
@@ -69,7 +69,7 @@ impl RateWindow {
                 *slot = 0;
             }
         }
-        self.newest_start = Some(start + SLOT * passed);
+        self.newest_end = Some(end + SLOT * passed);
     }
 }
 

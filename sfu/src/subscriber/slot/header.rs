@@ -155,7 +155,8 @@ impl Form {
 /// Pads a block to whole words and writes how many follow its first one; the length of all.
 fn finish(block: &mut [u8], used: usize) -> Option<usize> {
     let length = used.next_multiple_of(4);
-    block.get_mut(used..length)?.fill(0);
+    // All that can be missing to a word; what of it lies behind the block is written over.
+    *block.get_mut(used..)?.first_chunk_mut::<3>()? = [0; 3];
     let words = u16::try_from(length / 4 - 1).ok()?;
     *block.get_mut(2..)?.first_chunk_mut()? = words.to_be_bytes();
     Some(length)
