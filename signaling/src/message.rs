@@ -23,6 +23,7 @@
 mod client;
 mod error;
 pub mod generated;
+mod roster;
 mod server;
 
 pub use client::{
@@ -31,13 +32,15 @@ pub use client::{
     ViewEntry, ViewMessage,
 };
 pub use error::{CloseCode, ErrorCode};
+pub use roster::{
+    Joined, Layer, Left, LeftReason, Participant, ParticipantPatch, PublishedTrack, Room,
+    RoomChange, RoomPatch, Track, TrackChange, TrackPatch, UnpublishedTrack, Updated,
+};
 pub use server::{
     Answer, Bye, DataMessage, Done, ErrorReply, GoAway, GoAwayAction, GrantsView, IceServer,
-    IceServers, Joined, Layer, Left, LeftReason, Limits, Need, Participant, ParticipantPatch,
-    PingTimes, Pong, PublishedEntry, PublishedTrack, RestartIce, Room, RoomChange, RoomPatch,
-    ServerEvent, ServerMessage, ServerReply, SlotContent, Slots, Speakers, StreamChange,
-    StreamReason, StreamState, Token, Track, TrackChange, TrackPatch, UnpublishedTrack, Updated,
-    Welcome,
+    IceServers, Limits, Need, PingTimes, Pong, PublishedEntry, RestartIce, ServerEvent,
+    ServerMessage, ServerReply, SlotContent, Slots, Speakers, StreamChange, StreamReason,
+    StreamState, Token, Welcome,
 };
 
 use schemars::JsonSchema;
