@@ -183,6 +183,9 @@ impl Bench {
             muted: false,
             width: 1280,
             height: 720,
+            codec: None,
+            stereo: false,
+            dtx: false,
         });
         let offer = Offer {
             id: 1,

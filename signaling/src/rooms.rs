@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use sfu::{Command, Event, ParticipantId, RoomConfig, RoomId, Sfu};
 use tokio::sync::oneshot;
 
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits::Rate;
 use crate::message::LeftReason;
@@ -34,6 +35,7 @@ pub(crate) use random::random_key;
 pub struct Rooms {
     sfu: Arc<Sfu>,
     metrics: Arc<Metrics>,
+    keys: Arc<Keys>,
     limits: Arc<SessionLimits>,
     defaults: Settings,
     core: RoomConfig,
@@ -63,11 +65,12 @@ pub type Pending<T> = oneshot::Receiver<T>;
 
 impl Rooms {
     /// No rooms yet.
-    pub fn new(sfu: Arc<Sfu>, metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub fn new(sfu: Arc<Sfu>, metrics: Arc<Metrics>, keys: Arc<Keys>, config: &Config) -> Self {
         let rooms = &config.rooms;
         Self {
             sfu,
             metrics,
+            keys,
             limits: Arc::new(session_limits(config)),
             defaults: Settings {
                 metadata: String::new(),
@@ -157,12 +160,15 @@ impl Rooms {
         self.carry_out(&mut occupied);
     }
 
-    /// Ends sessions and rooms whose time is over; call once a second or so.
-    pub fn handle_timeout(&self, now: Instant) {
+    /// Ends sessions and rooms whose time is over and renews tokens; call once a second or so.
+    /// `now_s` is the wall clock in seconds since 1970.
+    pub fn handle_timeout(&self, now: Instant, now_s: u64) {
         let cells: Vec<_> = self.directory().by_name.values().cloned().collect();
         for cell in cells {
             let mut occupied = cell.lock();
             occupied.room.handle_timeout(now);
+            let sign = |key: &str, claims| self.keys.sign(key, claims).ok();
+            occupied.room.renew_tokens(now_s, sign);
             if occupied.room.is_over(now) {
                 self.end(now, &mut occupied);
             }
@@ -246,6 +252,7 @@ fn place_of(event: &Event) -> Place {
         | Event::SlotsChanged { participant, .. }
         | Event::SlotsNeeded { participant, .. }
         | Event::StreamChanged { participant, .. }
+        | Event::CodecWanted { participant, .. }
         | Event::DataReceived { participant, .. }
         | Event::DataUndelivered { participant, .. }
         | Event::TransportChanged { participant, .. }

@@ -19,6 +19,8 @@ pub struct Room {
     pub name: String,
     /// Free text of the application.
     pub metadata: String,
+    /// How many are in it, oneself and those without a track included.
+    pub participants: u32,
 }
 
 /// A participant as the others see it.
@@ -57,6 +59,10 @@ pub struct Track {
     pub codec: Option<Codec>,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
+    /// Free text of the publisher's application.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[ts(as = "Option<_>", optional)]
+    pub meta: String,
     /// The section it is published in; in one's own tracks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mid: Option<String>,
@@ -83,6 +89,7 @@ pub struct Layer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema)]
 pub struct Joined {
     /// Who.
+    #[serde(rename = "p")]
     pub participant: Participant,
 }
 
@@ -174,6 +181,9 @@ pub struct TrackPatch {
     /// The new name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The new free text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<String>,
     /// The codec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codec: Option<Codec>,
@@ -193,6 +203,9 @@ pub struct RoomChange {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
 #[ts(optional_fields)]
 pub struct RoomPatch {
+    /// How many are in it now; told to those whose roster is `publishers`, at most once a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participants: Option<u32>,
     /// The new metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,

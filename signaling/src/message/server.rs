@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{
-    ErrorCode, Joined, Left, Participant, PublishedTrack, Room, RoomChange, Source, TrackChange,
-    UnpublishedTrack, Updated,
+    Codec, ErrorCode, Joined, Left, Participant, PublishedTrack, Room, RoomChange, Source,
+    TrackChange, UnpublishedTrack, Updated,
 };
 
 /// Any message of the server.
@@ -49,6 +49,9 @@ pub enum ServerEvent {
     Track(TrackChange),
     /// What one receives of a track changed.
     Stream(StreamChange),
+    /// One's own track should be sent in another codec: some cannot decode the present one. Offer
+    /// again; the answer puts that codec first. Told once for a track.
+    Codec(CodecWish),
     /// The room changed.
     Room(RoomChange),
     /// A message for a participant without a data channel.
@@ -75,7 +78,8 @@ pub enum ServerReply {
     Pong(Pong),
     /// Who speaks; at most 5 a second.
     Speakers(Speakers),
-    /// A fresh token with the same grants, for the next join.
+    /// A fresh token with the same grants, for the next resume or join; sent before the one in use
+    /// ends, which cuts no session.
     Token(Token),
     /// Fresh TURN credentials.
     IceServers(IceServers),
@@ -264,6 +268,15 @@ pub enum StreamReason {
     Codec,
     /// One's own view has it paused.
     View,
+}
+
+/// One's own track should be sent in another codec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
+pub struct CodecWish {
+    /// The track.
+    pub track: String,
+    /// The codec, one of those its section was offered with.
+    pub codec: Codec,
 }
 
 /// A message of a participant that did not come over a data channel.

@@ -6,6 +6,7 @@ mod joining;
 mod offers;
 mod refusals;
 mod resuming;
+mod tokens;
 mod tracks;
 
 use serde_json::{Value, json};
@@ -73,6 +74,7 @@ fn grants() -> Grants {
         update_own_metadata: false,
         media: MediaGrants::default(),
         room_config: RoomClaim::default(),
+        expires_at_s: u64::MAX,
     }
 }
 

@@ -138,6 +138,7 @@ impl Rooms {
             };
             return Err(error);
         }
+        occupied.room.follow_token(participant, grants);
         if let Some(old) = old {
             old.close(crate::message::CloseCode::Normal);
         }

@@ -38,7 +38,11 @@ fn administrators_mute_remove_and_close() {
     assert!(!house.room.mute("bob", track, true));
     assert!(house.room.mute("ann", track, true));
     assert_eq!(house.heard_one(bob)["patch"], json!({ "muted": true }));
-    house.heard(ann);
+    let told = house.heard_one(ann);
+    assert_eq!(
+        (&told["t"], &told["patch"]),
+        (&json!("track"), &json!({ "muted": true }))
+    );
     assert!(!house.room.remove(house.now, "nobody"));
     assert!(house.room.remove(house.now, "ann"));
     assert_eq!(

@@ -11,7 +11,7 @@ fn a_newcomer_gets_a_snapshot_and_the_others_an_event() {
     assert_eq!(welcome["session"], ann.to_string());
     assert_eq!(
         welcome["room"],
-        json!({ "id": "r_1", "name": "r", "metadata": "about" })
+        json!({ "id": "r_1", "name": "r", "metadata": "about", "participants": 1 })
     );
     assert_eq!(
         (&welcome["participants"], &welcome["n"]),
@@ -35,7 +35,7 @@ fn a_newcomer_gets_a_snapshot_and_the_others_an_event() {
         (&heard[1]["t"], &heard[1]["n"]),
         (&json!("joined"), &json!(2))
     );
-    assert_eq!(heard[1]["participant"]["identity"], "bob");
+    assert_eq!(heard[1]["p"]["identity"], "bob");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn the_roster_of_publishers_leaves_silent_ones_out() {
     let track = house.publish(silent, 4);
     let joined = house.heard_one(viewer);
     assert_eq!((&joined["t"], &joined["n"]), (&json!("joined"), &json!(1)));
-    assert_eq!(joined["participant"]["tracks"][0]["id"], track.to_string());
+    assert_eq!(joined["p"]["tracks"][0]["id"], track.to_string());
     house.publish(silent, 5);
     assert_eq!(house.types(viewer), ["published"]);
     house.room.leave(house.now, silent, LeftReason::Left);
@@ -99,6 +99,36 @@ fn the_roster_of_publishers_leaves_silent_ones_out() {
     let other = house.join("other");
     house.room.leave(house.now, other, LeftReason::Left);
     assert!(house.heard(viewer).is_empty());
+}
+
+#[test]
+fn who_is_not_told_of_each_is_told_how_many_there_are() {
+    let mut house = House::new();
+    let silent = house.join("silent");
+    let admission = Admission {
+        roster: Roster::Publishers,
+        ..house.admission("viewer")
+    };
+    let viewer = house.admit(admission);
+    assert_eq!(house.heard_one(viewer)["room"]["participants"], 2);
+    house.heard(silent);
+    let mut ghost = house.admission("ghost");
+    ghost.grants.hidden = true;
+    house.admit(ghost);
+    house.room.handle_timeout(house.now);
+    assert_eq!(
+        house.heard_one(viewer)["patch"],
+        json!({ "participants": 2 })
+    );
+    assert!(house.heard(silent).is_empty(), "it knows everyone by name");
+    house.room.handle_timeout(house.now);
+    assert!(house.heard(viewer).is_empty(), "nothing changed");
+    house.room.leave(house.now, silent, LeftReason::Left);
+    house.room.handle_timeout(house.now);
+    assert_eq!(
+        house.heard_one(viewer)["patch"],
+        json!({ "participants": 1 })
+    );
 }
 
 #[test]

@@ -76,6 +76,10 @@ fn too_much_of_anything_is_refused() {
             "too_large",
         ),
         (
+            json!({ "t": "track", "id": 1, "track": "t_1", "meta": long(4097) }),
+            "too_large",
+        ),
+        (
             json!({ "t": "self", "id": 1, "name": long(257) }),
             "too_large",
         ),

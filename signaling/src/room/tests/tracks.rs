@@ -10,12 +10,16 @@ fn tracks_are_muted_renamed_and_ended_by_their_publisher_only() {
     house.heard(ann);
     house.heard(bob);
     house.take_commands();
-    let mute = json!({ "t": "track", "id": 1, "track": "t_4", "muted": true, "name": "desk" });
+    let mute = json!({ "t": "track", "id": 1, "track": "t_4", "muted": true, "name": "desk",
+        "meta": "{}" });
     assert_eq!(house.refused(bob, &mute), "not_found");
     house.say(ann, &mute);
-    assert_eq!(house.types(ann), ["track", "ok"]);
+    assert_eq!(house.types(ann), ["ok"], "its own doing is no news to it");
     let told = house.heard_one(bob);
-    assert_eq!(told["patch"], json!({ "muted": true, "name": "desk" }));
+    assert_eq!(
+        told["patch"],
+        json!({ "muted": true, "name": "desk", "meta": "{}" })
+    );
     assert_eq!(
         house.take_commands(),
         [Command::Mute {
@@ -167,4 +171,34 @@ fn slots_streams_and_speakers_are_told() {
         house.heard_one(ann)["levels"],
         json!({ bob.to_string(): 0.5 })
     );
+}
+
+#[test]
+fn a_publisher_is_asked_for_another_codec() {
+    let mut house = House::new();
+    let (ann, bob) = (house.join("ann"), house.join("bob"));
+    let track = house.publish(ann, 4);
+    let reason = PauseReason::Codec;
+    house.heard(ann);
+    house.heard(bob);
+    house.event(Event::StreamChanged {
+        participant: bob,
+        track,
+        state: StreamState::Paused { reason },
+    });
+    assert_eq!(house.heard_one(bob)["reason"], "codec");
+    // It is a numbered event: whoever lost its socket hears it after coming back.
+    house.room.detach(house.now, ann);
+    house.event(Event::CodecWanted {
+        participant: ann,
+        track,
+        codec: sfu::Codec::Vp8,
+    });
+    house.resume(ann, "key-1", 2, "next").unwrap();
+    let heard = house.heard(ann);
+    assert_eq!(
+        heard[1],
+        json!({ "t": "codec", "n": 3, "track": "t_4", "codec": "vp8" })
+    );
+    assert!(house.heard(bob).is_empty());
 }
