@@ -111,7 +111,7 @@ window.RawClient = class RawClient {
       this.assign(message.slots);
       if (message.answer) await this.answered(message.answer);
       this.welcomed(message);
-    } else if (message.t === 'joined') this.joined(message.participant);
+    } else if (message.t === 'joined') this.joined(message.p);
     else if (message.t === 'published') this.tracks.set(message.track.id, message.track);
     else if (message.t === 'unpublished') this.tracks.delete(message.track);
     else if (message.t === 'slots') this.assign(message.set);

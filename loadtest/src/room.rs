@@ -123,7 +123,7 @@ impl Room {
                 let number = |key: &str| message[key].as_u64().unwrap_or_default();
                 self.needed = Some((number("audio"), number("video")));
             }
-            "joined" => self.add_member(&message["participant"]),
+            "joined" => self.add_member(&message["p"]),
             "left" => {
                 let id = text(&message["id"]);
                 self.members.remove(&id);

@@ -4,7 +4,7 @@ import type { CameraOptions, MicrophoneOptions, ScreenOptions } from './devices'
 import { PlenumError, toPlenumError } from './errors'
 import { LocalPublication } from './local-publication'
 import type { PublishOptions } from './local-publication'
-import type { GrantsView, Participant as ParticipantView, Request, Source } from './protocol'
+import type { GrantsView, Happening, Participant as ParticipantView, Request, Source } from './protocol'
 
 /** What a message is sent with. */
 export interface SendOptions {
@@ -25,7 +25,9 @@ export interface LocalDelegate {
   send(payload: Uint8Array, options: SendOptions): Promise<void>
   published(publication: LocalPublication): void
   unpublished(publication: LocalPublication): void
-  muteChanged(publication: LocalPublication): void
+  /** Muted, unmuted, or from another device. */
+  changed(publication: LocalPublication): void
+  mutedByRoom(publication: LocalPublication): void
   deviceFailed(source: Source, error: PlenumError): void
 }
 
@@ -116,7 +118,7 @@ export class LocalParticipant {
       const track = await this.#openDevice(source)
       await publication.replace(track)
       this.#watch(publication, track)
-      this.#delegate.muteChanged(publication)
+      this.#delegate.changed(publication)
     })
   }
 
@@ -156,6 +158,13 @@ export class LocalParticipant {
     this.#delegate.unpublished(publication)
   }
 
+  /** Changes the name (256 bytes at most) and free text (4 KiB) others see with a publication. */
+  async describe(publication: LocalPublication, about: { name?: string; meta?: string }): Promise<void> {
+    const { id } = publication
+    if (id !== undefined) await this.#delegate.request({ t: 'track', track: id, ...about })
+    publication.described(about)
+  }
+
   /** Sends bytes, text or anything JSON can carry; 64 KiB at most. */
   async sendData(data: Uint8Array | string | object, options: SendOptions = {}): Promise<void> {
     const text = typeof data === 'string' ? data : data instanceof Uint8Array ? undefined : JSON.stringify(data)
@@ -190,6 +199,33 @@ export class LocalParticipant {
     this.attributes = view.attributes ?? this.attributes
   }
 
+  /** The server ended or muted a track of one's own without being asked. @internal */
+  async follow(event: Extract<Happening, { t: 'track' | 'unpublished' }>): Promise<void> {
+    const publication = this.publications.find(({ id }) => id === event.track)
+    if (!publication) return
+    const { source } = publication
+    if (event.t === 'unpublished') this.unpublish(publication)
+    else if (event.patch.muted !== undefined) await this.#inTurn(source, () => this.#mutedByRoom(publication, event.patch.muted!))
+  }
+
+  /** Stays muted when the room unmutes: nobody else opens a camera or microphone. Then says how it is. */
+  async #mutedByRoom(publication: LocalPublication, muted: boolean): Promise<void> {
+    const { id, source } = publication
+    if (id === undefined || publication.muted === muted) return
+    if (muted && source !== 'camera' && source !== 'microphone') {
+      // A screen is shared anew, not unmuted.
+      this.unpublish(publication)
+      this.#delegate.mutedByRoom(publication)
+      return
+    }
+    if (muted) {
+      await publication.mute()
+      this.#delegate.changed(publication)
+      this.#delegate.mutedByRoom(publication)
+    }
+    await this.#delegate.request({ t: 'track', track: id, muted: publication.muted }).catch(() => {})
+  }
+
   /** Stops every device. @internal */
   close(): void {
     for (const publication of this.publications) this.unpublish(publication)
@@ -204,7 +240,7 @@ export class LocalParticipant {
     if (publication.muted !== on) return
     if (on) await publication.unmute(await this.#freshTrack(source, publication))
     else await publication.mute()
-    this.#delegate.muteChanged(publication)
+    this.#delegate.changed(publication)
     if (publication.id === undefined) return // told with the next offer or after its answer
     await this.#delegate.request({ t: 'track', track: publication.id, muted: !on }).catch((error: unknown) => {
       // While the socket is down the sender is already silent; the room tells it on resume.
@@ -241,7 +277,7 @@ export class LocalParticipant {
       const track = await this.#openDevice(source)
       await publication.replace(track)
       this.#watch(publication, track)
-      this.#delegate.muteChanged(publication)
+      this.#delegate.changed(publication)
     } catch (error) {
       await this.#setDevice(source, false)
       this.#delegate.deviceFailed(source, toPlenumError(error, 'device_failed'))

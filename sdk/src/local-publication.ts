@@ -1,9 +1,11 @@
 /** A track of the local participant as it is sent and announced. */
+import { preferCodec } from './codecs'
+import type { VideoCodec } from './codecs'
 import { encodingsFor } from './encodings'
 import type { LayerChoice } from './encodings'
 import { PlenumError } from './errors'
 import { allowExtensions, DEPENDENCY_DESCRIPTOR, SIMULCAST_EXTENSIONS } from './extensions'
-import type { Codec, Kind, PublishEntry, Source } from './protocol'
+import type { Kind, PublishEntry, Source } from './protocol'
 import { StatsReader } from './stats'
 import type { TrackStats } from './stats'
 
@@ -11,8 +13,14 @@ import type { TrackStats } from './stats'
 export interface PublishOptions extends LayerChoice {
   source?: Source
   name?: string
+  /** Free text for the other participants' applications. */
+  meta?: string
   /** Sent in this codec where the room takes it; otherwise the room's own choice. */
-  codec?: Exclude<Codec, 'opus'>
+  codec?: VideoCodec
+  /** Sound in two channels. Default false. */
+  stereo?: boolean
+  /** Sends next to nothing while it is silent. Default false. */
+  dtx?: boolean
   muted?: boolean
 }
 
@@ -20,13 +28,16 @@ export interface PublishOptions extends LayerChoice {
 export class LocalPublication {
   readonly kind: Kind
   readonly source: Source
-  readonly name: string
   readonly #options: PublishOptions
   readonly #stats = new StatsReader()
   #id: string | undefined
+  #name: string
+  #meta: string
   #track: MediaStreamTrack | null
   #muted: boolean
   #announcedMuted = false
+  /** The codec to offer first: what was asked for at the start, or what the room asked for since. */
+  #codec: VideoCodec | undefined
   #transceiver: RTCRtpTransceiver | undefined
   #settle: { resolve(): void; reject(error: PlenumError): void } | undefined
   /** Resolves once the server announced the track; rejects when it refused. */
@@ -36,9 +47,11 @@ export class LocalPublication {
     this.#track = track
     this.kind = track.kind === 'audio' ? 'audio' : 'video'
     this.source = options.source ?? (this.kind === 'audio' ? 'microphone' : 'camera')
-    this.name = options.name ?? ''
+    this.#name = options.name ?? ''
+    this.#meta = options.meta ?? ''
     this.#muted = options.muted ?? false
     this.#options = options
+    this.#codec = options.codec
     this.published = new Promise((resolve, reject) => (this.#settle = { resolve, reject }))
     this.published.catch(() => {}) // whoever publishes awaits it; nobody else has to
   }
@@ -46,6 +59,16 @@ export class LocalPublication {
   /** The server's id; `undefined` until it is announced. */
   get id(): string | undefined {
     return this.#id
+  }
+
+  /** The name others see; changed by `localParticipant.describe`. */
+  get name(): string {
+    return this.#name
+  }
+
+  /** Free text for the others' applications; changed by `localParticipant.describe`. */
+  get meta(): string {
+    return this.#meta
   }
 
   /** The captured track; `null` while a camera is off. */
@@ -79,7 +102,7 @@ export class LocalPublication {
 
   /** What decides whether a free section can carry this publication. @internal */
   get sectionKey(): string {
-    return `${this.source}/${this.#encodings().length}/${this.#options.codec ?? ''}`
+    return `${this.source}/${this.#encodings().length}/${this.#codec ?? ''}`
   }
 
   /** Takes a section of a connection: a free one of the same shape, or a new one. @internal */
@@ -114,14 +137,27 @@ export class LocalPublication {
     this.#announcedMuted = this.#muted
     const { width = 0, height = 0 } = this.#track?.getSettings() ?? {}
     const { source, name, mid } = this
-    return { mid, source, name, muted: this.#muted, ...(this.kind === 'video' ? { width, height } : {}) }
+    const shape = this.kind === 'video' ? { width, height } : this.#soundWishes()
+    return { mid, source, name, muted: this.#muted, ...shape, ...(this.#codec ? { codec: this.#codec } : {}) }
   }
 
-  /** The server announced it. True: its mute state changed since the offer. @internal */
+  /** Others were told another name or text. @internal */
+  described({ name, meta }: { name?: string; meta?: string }): void {
+    this.#name = name ?? this.#name
+    this.#meta = meta ?? this.#meta
+  }
+
+  /** Goes on in another codec from the next offer on. @internal */
+  prefer(codec: VideoCodec): void {
+    this.#codec = codec
+    if (this.#transceiver) preferCodec(this.#transceiver, codec)
+  }
+
+  /** The server announced it. True: there is more to tell of it than the offer said. @internal */
   accepted(id: string): boolean {
     this.#id = id
     this.#settle?.resolve()
-    return this.#announcedMuted !== this.#muted
+    return this.#announcedMuted !== this.#muted || this.#meta !== ''
   }
 
   /** The server refused it. @internal */
@@ -177,11 +213,11 @@ export class LocalPublication {
     if (this.#track && this.source === 'screen_share' && !this.#track.contentHint) {
       this.#track.contentHint = 'detail'
     }
-    const { codec } = this.#options
-    if (!codec || !('setCodecPreferences' in transceiver)) return
-    const all = RTCRtpReceiver.getCapabilities('video')?.codecs ?? []
-    const wanted = all.filter(({ mimeType }) => mimeType.toLowerCase() === `video/${codec}`)
-    const others = all.filter((one) => !wanted.includes(one))
-    if (wanted.length > 0) transceiver.setCodecPreferences([...wanted, ...others])
+    if (this.#codec) preferCodec(transceiver, this.#codec)
+  }
+
+  #soundWishes(): Pick<PublishEntry, 'stereo' | 'dtx'> {
+    const { stereo, dtx } = this.#options
+    return { ...(stereo ? { stereo } : {}), ...(dtx ? { dtx } : {}) }
   }
 }

@@ -1,5 +1,7 @@
 /** The one RTCPeerConnection of a stay: receive slots, publications, data channels, offers. */
 import { DataChannels } from './channels'
+import { limitToForwarded } from './codecs'
+import type { VideoCodec } from './codecs'
 import { PlenumError, toPlenumError } from './errors'
 import { allowExtensions, DEPENDENCY_DESCRIPTOR } from './extensions'
 import type { LocalPublication } from './local-publication'
@@ -8,8 +10,6 @@ import { withStereoSlots } from './sdp'
 
 const AUDIO_SLOTS_FIRST = 3
 const VIDEO_SLOTS_FIRST = 6
-const AUDIO_SLOTS_MAX = 16
-const VIDEO_SLOTS_MAX = 48
 const DISCONNECTED_MS = 3000
 const RELAY_PATIENCE_MS = 2500
 const REPLAY_MS = 200
@@ -22,8 +22,8 @@ export interface PeerDelegate {
   takeId(): number
   /** Sends an offer; rejects with a retryable error while the socket is down. */
   offer(offer: OfferMessage): Promise<Answer>
-  /** A publication was muted or unmuted while it was being announced. */
-  muteChanged(publication: LocalPublication): void
+  /** A publication was announced, and there is more to tell of it than the offer said. */
+  incomplete(publication: LocalPublication): void
   transportChanged(state: RTCPeerConnectionState): void
   /** ICE restarts did not help: a new session is needed. */
   failed(): void
@@ -64,8 +64,8 @@ export class Peer {
 
   /** Creates slots until there are this many in all; the caller negotiates. */
   addSlots(audio: number, video: number): void {
-    this.#fill('audio', Math.min(audio, AUDIO_SLOTS_MAX))
-    this.#fill('video', Math.min(video, VIDEO_SLOTS_MAX))
+    this.#fill('audio', audio)
+    this.#fill('video', video)
   }
 
   /** Adds a publication to the next offer. */
@@ -84,6 +84,15 @@ export class Peer {
     this.#publications.delete(publication)
     const transceiver = publication.unbind()
     if (transceiver) this.#free.push({ key, transceiver })
+  }
+
+  /** The room asks for a track in another codec: offers it anew, in that codec first. */
+  preferCodec(track: string, codec: VideoCodec): void {
+    const publication = [...this.#publications.keys()].find(({ id }) => id === track)
+    if (!publication) return
+    publication.prefer(codec)
+    this.#publications.set(publication, publication.sectionKey)
+    this.negotiate()
   }
 
   /** The server announced a publication whose answer was lost with its socket. */
@@ -226,7 +235,7 @@ export class Peer {
   }
 
   #accept(publication: LocalPublication, track: string): void {
-    if (publication.accepted(track)) this.#delegate.muteChanged(publication)
+    if (publication.accepted(track)) this.#delegate.incomplete(publication)
   }
 
   /** The server refused the whole offer: go back to the last agreed state. */
@@ -245,6 +254,7 @@ export class Peer {
     const have = this.#slots.filter((slot) => slot.receiver.track.kind === kind).length
     for (let i = have; i < count; i += 1) {
       const slot = this.#pc.addTransceiver(kind, { direction: 'recvonly' })
+      limitToForwarded(slot)
       if (kind === 'video') allowExtensions(slot, DEPENDENCY_DESCRIPTOR)
       this.#slots.push(slot)
     }

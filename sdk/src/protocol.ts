@@ -5,7 +5,7 @@ import type {
 
 export type {
   Answer, Codec, GrantsView, Hello, IceServer, Kind, Layer, Limits, OfferMessage, Participant,
-  ParticipantPatch, PublishEntry, Resume, Room as RoomView, ServerEvent, ServerMessage, ServerReply,
+  ParticipantPatch, PublishEntry, Resume, Room as RoomView, RoomPatch, ServerEvent, ServerMessage, ServerReply,
   SlotContent, Source, StreamChange, StreamReason, StreamState, Track, TrackPatch, ViewEntry, Welcome,
 } from './generated/protocol'
 
@@ -54,7 +54,7 @@ export function encodeClientMessage(message: ClientMessage | Notice): string {
 
 const KNOWN_TYPES: { [T in ServerMessage['t']]: true } = {
   need: true, slots: true, joined: true, left: true, updated: true, published: true,
-  unpublished: true, track: true, stream: true, room: true, data: true, grants: true,
+  unpublished: true, track: true, stream: true, codec: true, room: true, data: true, grants: true,
   restart_ice: true, welcome: true, answer: true, ok: true, err: true, pong: true, speakers: true,
   token: true, ice_servers: true, goaway: true, bye: true,
 }

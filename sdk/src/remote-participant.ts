@@ -20,6 +20,8 @@ export class RemotePublication {
   /** Attach elements to it at any time; they play while a slot carries it. */
   readonly track: RemoteTrack
   name: string
+  /** Free text of the publisher's application; may be empty. */
+  meta: string
   muted: boolean
   /** `undefined` before its first packet. */
   codec: Codec | undefined
@@ -41,6 +43,7 @@ export class RemotePublication {
     this.kind = view.kind
     this.source = view.source
     this.name = view.name
+    this.meta = view.meta ?? ''
     this.muted = view.muted
     this.codec = view.codec
     this.layers = view.layers
@@ -89,6 +92,7 @@ export class RemotePublication {
   update(patch: TrackPatch): boolean {
     const wasMuted = this.muted
     this.name = patch.name ?? this.name
+    this.meta = patch.meta ?? this.meta
     this.muted = patch.muted ?? this.muted
     this.codec = patch.codec ?? this.codec
     this.layers = patch.layers ?? this.layers

@@ -40,12 +40,14 @@ export type RoomEvents = {
   trackUnsubscribed: [track: RemoteTrack, publication: RemotePublication, participant: RemoteParticipant]
   trackMuted: [publication: RemotePublication, participant: RemoteParticipant]
   trackUnmuted: [publication: RemotePublication, participant: RemoteParticipant]
-  /** Name, codec or layers changed. */
+  /** Name, metadata, codec or layers changed. */
   trackChanged: [publication: RemotePublication, participant: RemoteParticipant]
   localTrackPublished: [publication: LocalPublication]
   localTrackUnpublished: [publication: LocalPublication]
   /** A local track was muted, unmuted, or comes from another device. */
   localTrackChanged: [publication: LocalPublication]
+  /** An administrator of the room muted a local track; the person may unmute it again. */
+  localTrackMutedByRoom: [publication: LocalPublication]
   /** Who speaks, loudest first. */
   activeSpeakers: [speakers: readonly (LocalParticipant | RemoteParticipant)[]]
   /** A track's pictures began or stopped to arrive, or come in another layer. */
@@ -53,7 +55,11 @@ export type RoomEvents = {
   data: [message: DataEvent]
   /** The room's metadata changed. */
   metadata: [metadata: string]
+  /** How many are in the room; told with `roster: 'publishers'` only, at most once a second. */
+  participantCount: [count: number]
   permissions: [grants: GrantsView]
+  /** The server sent a fresh token before the one in use ends; the next join needs it. */
+  token: [token: string]
   /** Cameras, microphones or loudspeakers came or went. */
   deviceChange: []
   /** A device failed while it was in use. */

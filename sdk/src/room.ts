@@ -10,8 +10,9 @@ import { frameMessage } from './framing'
 import { LocalParticipant } from './local-participant'
 import type { SendOptions } from './local-participant'
 import type { LocalPublication } from './local-publication'
+import { PageWatch } from './page-watch'
 import { Peer } from './peer'
-import type { Answer, Happening, Hello, OfferMessage, Request, Welcome } from './protocol'
+import type { Answer, Happening, Hello, OfferMessage, Request, RoomPatch, Welcome } from './protocol'
 import type { RemoteParticipant } from './remote-participant'
 import type { DataEvent, RoomEvents } from './room-events'
 import { Roster } from './roster'
@@ -53,11 +54,14 @@ export class Room extends Emitter<RoomEvents> {
   readonly #playback: Playback
   readonly #view: AdaptiveView
   readonly #roster: Roster
+  readonly #page: PageWatch
   #state: RoomState = 'disconnected'
   #session: Session | undefined
   #peer: Peer | undefined
   #firstOffer: OfferMessage | undefined
   #token = ''
+  #autoSubscribe: boolean
+  #participantCount = 0
   #displayName: string | undefined
   #sendBytesMax = 0
   #canDeflate = false
@@ -67,6 +71,7 @@ export class Room extends Emitter<RoomEvents> {
   constructor(options: RoomOptions = {}) {
     super()
     this.#options = options
+    this.#autoSubscribe = options.autoSubscribe ?? true
     this.#playback = new Playback((canPlay) => this.emit('audioPlaybackBlocked', !canPlay))
     this.#view = new AdaptiveView(options.adaptiveStream ?? true, (set) => this.#session?.notify({ t: 'view', set }))
     this.localParticipant = this.#makeLocal()
@@ -74,6 +79,13 @@ export class Room extends Emitter<RoomEvents> {
       emit: (name, ...args) => this.emit(name, ...args),
       request: (request) => this.#request(request),
       receiver: (mid) => this.#peer?.receiver(mid),
+    })
+    this.#page = new PageWatch({
+      wake: () => this.#session?.wake(),
+      networkChanged: () => this.#peer?.restartIce(),
+      // It must not linger in the room until its session runs out.
+      left: () => (options.leaveWithPage ?? true) && this.disconnect(),
+      devicesChanged: () => this.emit('deviceChange'),
     })
   }
 
@@ -104,6 +116,11 @@ export class Room extends Emitter<RoomEvents> {
   /** Who speaks, loudest first. */
   get activeSpeakers(): readonly (LocalParticipant | RemoteParticipant)[] {
     return this.#roster.speakers
+  }
+
+  /** How many are in the room, oneself and those the roster leaves out included. */
+  get participantCount(): number {
+    return this.#options.roster === 'publishers' ? this.#participantCount : this.#roster.participants.size + 1
   }
 
   /** State of the media path. */
@@ -150,7 +167,7 @@ export class Room extends Emitter<RoomEvents> {
       this.#end()
       throw toPlenumError(error)
     }
-    this.#listenToPage(true)
+    this.#page.start()
   }
 
   /** Leaves and lets go of every device. */
@@ -162,6 +179,12 @@ export class Room extends Emitter<RoomEvents> {
   /** Starts sound that the browser held back; call it inside a click or key handler. */
   startAudio(): Promise<void> {
     return this.#playback.start()
+  }
+
+  /** Receives every track, present and future, or none but those asked for one by one. */
+  async setAutoSubscribe(on: boolean): Promise<void> {
+    this.#autoSubscribe = on
+    if (this.#session?.isOpen) await this.#request({ t: 'subscribe', all: on })
   }
 
   /** Switches camera, microphone or loudspeaker; no new offer is needed. */
@@ -183,7 +206,8 @@ export class Room extends Emitter<RoomEvents> {
       send: (payload, options) => this.#send(payload, options),
       published: (publication) => this.emit('localTrackPublished', publication),
       unpublished: (publication) => this.emit('localTrackUnpublished', publication),
-      muteChanged: (publication) => this.emit('localTrackChanged', publication),
+      changed: (publication) => this.emit('localTrackChanged', publication),
+      mutedByRoom: (publication) => this.emit('localTrackMutedByRoom', publication),
       deviceFailed: (source, error) => this.emit('mediaDeviceError', source, error),
     })
   }
@@ -215,7 +239,7 @@ export class Room extends Emitter<RoomEvents> {
       token: this.#token,
       sdk: { name: 'plenum-js', version: VERSION, platform: navigator.userAgent.slice(0, 128) },
       features: ['slots', 'sdpz'],
-      autoSubscribe: this.#options.autoSubscribe ?? true,
+      autoSubscribe: this.#autoSubscribe,
       roster: this.#options.roster ?? 'all',
       ...(this.#displayName ? { name: this.#displayName } : {}),
       ...(offer ? { offer } : {}),
@@ -229,7 +253,7 @@ export class Room extends Emitter<RoomEvents> {
     const peer = new Peer(this.#options.rtcConfig ?? {}, {
       takeId: () => this.#session!.takeId(),
       offer: (offer) => this.#offer(offer),
-      muteChanged: (publication) => this.#tellMuted(publication),
+      incomplete: (publication) => this.#tellAbout(publication),
       transportChanged: (state) => this.emit('transport', state),
       failed: () => this.#session?.rejoin(),
     })
@@ -244,6 +268,7 @@ export class Room extends Emitter<RoomEvents> {
     const peer = this.#peer!
     this.#name = welcome.room.name
     this.#metadata = welcome.room.metadata
+    this.#participantCount = welcome.room.participants
     this.#sendBytesMax = welcome.limits.sendBytes
     this.#canDeflate = welcome.features.includes('sdpz')
     this.localParticipant.update(welcome.self)
@@ -262,7 +287,7 @@ export class Room extends Emitter<RoomEvents> {
 
   #resumed(welcome: Welcome, peer: Peer): void {
     for (const { mid, id } of welcome.self.tracks) if (mid !== undefined) peer.confirm(mid, id)
-    for (const publication of this.localParticipant.publications) this.#tellMuted(publication)
+    for (const publication of this.localParticipant.publications) this.#tellAbout(publication)
     peer.resume()
   }
 
@@ -300,9 +325,15 @@ export class Room extends Emitter<RoomEvents> {
           this.#peer?.confirm(event.track.mid, event.track.id)
         }
         return
+      case 'unpublished':
+      case 'track':
+        void this.localParticipant.follow(event)
+        return
+      case 'codec':
+        if (event.codec !== 'opus') this.#peer?.preferCodec(event.track, event.codec)
+        return
       case 'room':
-        this.#metadata = event.patch.metadata ?? this.#metadata
-        this.emit('metadata', this.#metadata)
+        this.#roomChanged(event.patch)
         return
       case 'data':
         this.#deliver(event.from, event.topic, payloadOf(event), true)
@@ -315,6 +346,7 @@ export class Room extends Emitter<RoomEvents> {
       }
       case 'token':
         this.#token = event.token
+        this.emit('token', event.token)
         return
       case 'ice_servers':
         this.#peer?.setIceServers(event.iceServers, false)
@@ -324,6 +356,16 @@ export class Room extends Emitter<RoomEvents> {
         return
       default:
     }
+  }
+
+  #roomChanged({ metadata, participants }: RoomPatch): void {
+    if (participants !== undefined) {
+      this.#participantCount = participants
+      this.emit('participantCount', participants)
+    }
+    if (metadata === undefined) return
+    this.#metadata = metadata
+    this.emit('metadata', metadata)
   }
 
   async #publish(publication: LocalPublication, signal?: AbortSignal): Promise<void> {
@@ -343,9 +385,9 @@ export class Room extends Emitter<RoomEvents> {
     if (id !== undefined) void this.#request({ t: 'unpublish', track: id }).catch(() => {})
   }
 
-  #tellMuted(publication: LocalPublication): void {
-    const { id, muted } = publication
-    if (id !== undefined) void this.#request({ t: 'track', track: id, muted }).catch(() => {})
+  #tellAbout(publication: LocalPublication): void {
+    const { id, muted, name, meta } = publication
+    if (id !== undefined) void this.#request({ t: 'track', track: id, muted, name, meta }).catch(() => {})
   }
 
   #request(request: Request): Promise<unknown> {
@@ -377,30 +419,12 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #end(): void {
-    this.#listenToPage(false)
+    this.#page.stop()
     this.#state = 'disconnected'
     this.#session = undefined
     this.#roster.clear()
     this.#peer?.close()
     this.#peer = undefined
-  }
-
-  /** Going online or coming back to the page is a reason to try again at once. */
-  readonly #wake = () => {
-    if (!document.hidden) this.#session?.wake()
-  }
-
-  /** A closed or reloaded page must not linger in the room until its session runs out. */
-  readonly #pageLeft = () => this.disconnect()
-
-  readonly #devicesChanged = () => this.emit('deviceChange')
-
-  #listenToPage(on: boolean): void {
-    const change = on ? 'addEventListener' : 'removeEventListener'
-    window[change]('online', this.#wake)
-    if (this.#options.leaveWithPage ?? true) window[change]('pagehide', this.#pageLeft)
-    document[change]('visibilitychange', this.#wake)
-    ;(navigator as { mediaDevices?: MediaDevices }).mediaDevices?.[change]('devicechange', this.#devicesChanged)
   }
 }
 

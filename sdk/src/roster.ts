@@ -66,7 +66,7 @@ export class Roster {
   apply(event: Happening): boolean {
     switch (event.t) {
       case 'joined':
-        this.#joined(event.participant)
+        this.#joined(event.p)
         return true
       case 'left': {
         const one = this.participants.get(event.id)

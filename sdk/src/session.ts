@@ -238,7 +238,7 @@ export class Session {
         clearTimeout(this.#pongTimer)
         return
       case 'bye':
-        this.#finish(byeError(message.code))
+        this.#byeSaid(message.code, socket)
         return
       case 'goaway':
         this.#goAway(message, socket)
@@ -255,6 +255,16 @@ export class Session {
     clearTimeout(waiting.timer)
     if (message.t === 'err') waiting.reject(new PlenumError(message.code, message.message))
     else waiting.resolve(message)
+  }
+
+  /** A server that goes down, unlike a room that is over, is worth coming back to. */
+  #byeSaid(code: string | undefined, socket: SocketLike): void {
+    if (code !== 'server_shutdown') {
+      this.#finish(byeError(code))
+      return
+    }
+    this.#resume = undefined
+    this.#drop(socket, 'the server goes down')
   }
 
   #goAway(message: Extract<ServerMessage, { t: 'goaway' }>, socket: SocketLike): void {

@@ -219,6 +219,21 @@ describe('a session', () => {
     expect(listener.ended?.code).toBe('removed')
   })
 
+  it('comes back, as someone new, to a server that goes down', async () => {
+    const first = await join()
+    first.send({ t: 'bye', code: 'server_shutdown' })
+    first.close(4050)
+    const second = await server.socket()
+    expect(await second.frame('hello')).toHaveProperty('offer')
+    second.close(4050) // it is not up again yet
+    const third = await server.socket()
+    const hello = await third.frame('hello')
+    expect(hello).not.toHaveProperty('resume')
+    third.welcome({ session: 's2' })
+    await listener.until('rejoined')
+    expect(listener.ended).toBeUndefined()
+  })
+
   it('comes back when asked to', async () => {
     const first = await join()
     first.send({ t: 'goaway', action: 'resume', afterMs: 0, reason: 'deploy' })

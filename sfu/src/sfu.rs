@@ -190,6 +190,17 @@ pub enum Event {
         /// The new state.
         state: StreamState,
     },
+    /// Some subscriber cannot decode what a publisher sends but could decode this codec, which the
+    /// publisher offered too: it should offer again. Told once for a track; answers prefer the codec
+    /// from now on.
+    CodecWanted {
+        /// Who publishes the track.
+        participant: ParticipantId,
+        /// The track.
+        track: TrackId,
+        /// The codec it should be sent in.
+        codec: Codec,
+    },
     /// A message came in over a participant's data channel.
     DataReceived {
         /// Who sent it.
@@ -308,6 +319,12 @@ pub struct Publish {
     pub width: u16,
     /// The size of the largest layer, 0 when unknown.
     pub height: u16,
+    /// The codec to send it in, where the room prefers no other.
+    pub codec: Option<Codec>,
+    /// Sound is sent in two channels, whatever the SDP says.
+    pub stereo: bool,
+    /// Next to nothing is sent while it is silent, whatever the SDP says.
+    pub dtx: bool,
 }
 
 /// The answer to an offer.

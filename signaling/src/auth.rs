@@ -3,6 +3,8 @@
 //! HS256 with LiveKit's claim set, so that its server SDKs mint tokens for us; ours stand under
 //! `plenum`. The algorithm is fixed, never taken from the token; of its header only `kid` counts.
 
+mod keys;
+
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -13,6 +15,8 @@ use thiserror::Error;
 
 use crate::config::Auth;
 use crate::message::{GrantsView, Source};
+
+pub use keys::Keys;
 
 /// The claims of a token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -156,6 +160,8 @@ pub struct Grants {
     pub media: sfu::MediaGrants,
     /// Settings of a room that its join opens.
     pub room_config: RoomClaim,
+    /// The token is over at this second since 1970.
+    pub expires_at_s: u64,
 }
 
 impl Grants {
@@ -167,6 +173,54 @@ impl Grants {
     /// True when this token lets its holder join that room.
     pub fn may_join(&self, room: &str) -> bool {
         self.room_join && self.room.as_deref() == Some(room)
+    }
+
+    /// The claims of a token that allows the same until `expires_at_s`.
+    ///
+    /// A guest's has no identity and name either: its next join gets a fresh one and says the other.
+    pub fn claims(&self, identity: &str, expires_at_s: u64) -> Claims {
+        let video = VideoGrant {
+            room: self.room.clone(),
+            room_join: Some(self.room_join),
+            can_publish: Some(self.media.publish),
+            can_publish_sources: Some(self.view().can_publish_sources),
+            can_subscribe: Some(self.media.subscribe),
+            can_publish_data: Some(self.media.publish_data),
+            can_update_own_metadata: Some(self.update_own_metadata),
+            hidden: Some(self.hidden),
+            room_admin: Some(self.room_admin),
+            room_create: Some(self.room_create),
+            room_list: Some(self.room_list),
+        };
+        let is_nameless = self.guest && self.identity.is_none();
+        Claims {
+            sub: (!is_nameless).then(|| identity.to_owned()),
+            exp: expires_at_s,
+            name: (!is_nameless).then(|| self.name.clone()),
+            metadata: Some(self.metadata.clone()),
+            attributes: Some(self.attributes.clone()),
+            video,
+            room_config: Some(self.room_config.clone()),
+            plenum: self.guest.then_some(PlenumClaim { guest: true }),
+            ..Claims::default()
+        }
+    }
+
+    /// Takes over what another token of the same participant allows; what others see of it stays.
+    /// True: its own view of its grants is another than before.
+    pub fn follow(&mut self, other: &Self) -> bool {
+        let before = self.view();
+        self.key.clone_from(&other.key);
+        self.room_admin = other.room_admin;
+        self.room_create = other.room_create;
+        self.room_list = other.room_list;
+        self.update_own_metadata = other.update_own_metadata;
+        self.media = other.media.clone();
+        // Whoever was seen cannot vanish, and the other way round.
+        self.media.publish &= !self.hidden;
+        self.room_config.clone_from(&other.room_config);
+        self.expires_at_s = other.expires_at_s;
+        self.view() != before
     }
 
     /// As the client is told.
@@ -390,6 +444,7 @@ fn into_grants(key: String, claims: Claims) -> Result<Grants, VerifyError> {
             publish_data: video.can_publish_data.unwrap_or(true),
         },
         room_config,
+        expires_at_s: claims.exp,
     })
 }
 
@@ -410,13 +465,17 @@ pub fn is_name(name: &str) -> bool {
 /// Makes a token of these claims with the key `id`.
 ///
 /// # Errors
-/// The server has no key of this id.
+/// The server has no key of this id, or the token would be too long to be taken.
 pub fn sign(keys: &Auth, id: &str, mut claims: Claims) -> Result<String, VerifyError> {
     let secret = keys.keys.get(id).ok_or(VerifyError::UnknownKey)?;
     claims.iss = Some(id.to_owned());
     let header = jsonwebtoken::Header::new(Algorithm::HS256);
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    jsonwebtoken::encode(&header, &claims, &key).map_err(|_| VerifyError::Claims)
+    let token = jsonwebtoken::encode(&header, &claims, &key).map_err(|_| VerifyError::Claims)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(VerifyError::TooLong);
+    }
+    Ok(token)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use sfu::Sfu;
 
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::message::ErrorCode;
 use crate::metrics::Metrics;
@@ -67,9 +68,10 @@ impl App {
         sfu: Arc<Sfu>,
         rooms: Arc<Rooms>,
         metrics: Arc<Metrics>,
+        keys: Arc<Keys>,
     ) -> Self {
         Self {
-            gate: Gate::new(&config.auth, &config.limits, Arc::clone(&metrics)),
+            gate: Gate::new(keys, &config.limits, Arc::clone(&metrics)),
             sfu,
             rooms,
             metrics,
@@ -84,7 +86,7 @@ impl App {
 
     /// Forgets what is over; call once a second or so.
     pub(crate) fn handle_timeout(&self, now: Instant) {
-        self.rooms.handle_timeout(now);
+        self.rooms.handle_timeout(now, unix_time());
         self.gate.forget_idle(now);
         self.resources.forget_gone(&self.rooms);
     }

@@ -25,6 +25,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::auth::Keys;
 use crate::http::{App, Listener, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
@@ -37,6 +38,7 @@ pub struct Server {
     admin_addr: Option<SocketAddr>,
     sfu: Arc<Sfu>,
     rooms: Arc<Rooms>,
+    keys: Arc<Keys>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -114,13 +116,21 @@ impl Server {
         };
         let (sfu, events) = Sfu::start(config.media.clone())?;
         let (sfu, metrics) = (Arc::new(sfu), Arc::new(Metrics::new()));
-        let rooms = Arc::new(Rooms::new(Arc::clone(&sfu), Arc::clone(&metrics), config));
+        let keys = Arc::new(Keys::new(config.auth.clone()));
+        let rooms = Rooms::new(
+            Arc::clone(&sfu),
+            Arc::clone(&metrics),
+            Arc::clone(&keys),
+            config,
+        );
+        let rooms = Arc::new(rooms);
         dispatch(events, Arc::downgrade(&rooms))?;
         let app = Arc::new(App::new(
             config,
             Arc::clone(&sfu),
             Arc::clone(&rooms),
             metrics,
+            Arc::clone(&keys),
         ));
 
         let (stop, stopped) = watch::channel(false);
@@ -136,6 +146,7 @@ impl Server {
             admin_addr,
             sfu,
             rooms,
+            keys,
             stop,
             tasks,
         })
@@ -159,6 +170,11 @@ impl Server {
     /// All rooms.
     pub fn rooms(&self) -> &Rooms {
         &self.rooms
+    }
+
+    /// Puts other API keys in force. Sessions go on.
+    pub fn replace_keys(&self, auth: config::Auth) {
+        self.keys.replace(auth);
     }
 
     /// Lets nobody in any more and tells everyone to go; `/readyz` fails from now on.

@@ -15,6 +15,10 @@
 //! - Only the client offers, with one offer outstanding at a time. What it publishes stands in the
 //!   offer, bound by mid. What it receives comes in *slots*: `recvonly` sections that the server points
 //!   at tracks and announces as [`Slots`] before the first packet, without a new offer.
+//! - The token is checked when joining and resuming; its end cuts no session. [`Token`] brings a fresh
+//!   one in time, which the client uses from then on.
+//! - Nobody has to decode every codec: what cannot be shown is paused with reason `codec`, and the
+//!   publisher is asked by [`CodecWish`] to offer again, for VP8.
 //! - Fields are camelCase, enum values snake_case, times in milliseconds; ids are opaque strings.
 //!
 //! The data channels `reliable` and `lossy` carry messages of their own: a `u16` length in network
@@ -23,6 +27,7 @@
 mod client;
 mod error;
 pub mod generated;
+mod roster;
 mod server;
 
 pub use client::{
@@ -31,13 +36,15 @@ pub use client::{
     ViewEntry, ViewMessage,
 };
 pub use error::{CloseCode, ErrorCode};
+pub use roster::{
+    Joined, Layer, Left, LeftReason, Participant, ParticipantPatch, PublishedTrack, Room,
+    RoomChange, RoomPatch, Track, TrackChange, TrackPatch, UnpublishedTrack, Updated,
+};
 pub use server::{
-    Answer, Bye, DataMessage, Done, ErrorReply, GoAway, GoAwayAction, GrantsView, IceServer,
-    IceServers, Joined, Layer, Left, LeftReason, Limits, Need, Participant, ParticipantPatch,
-    PingTimes, Pong, PublishedEntry, PublishedTrack, RestartIce, Room, RoomChange, RoomPatch,
-    ServerEvent, ServerMessage, ServerReply, SlotContent, Slots, Speakers, StreamChange,
-    StreamReason, StreamState, Token, Track, TrackChange, TrackPatch, UnpublishedTrack, Updated,
-    Welcome,
+    Answer, Bye, CodecWish, DataMessage, Done, ErrorReply, GoAway, GoAwayAction, GrantsView,
+    IceServer, IceServers, Limits, Need, PingTimes, Pong, PublishedEntry, RestartIce, ServerEvent,
+    ServerMessage, ServerReply, SlotContent, Slots, Speakers, StreamChange, StreamReason,
+    StreamState, Token, Welcome,
 };
 
 use schemars::JsonSchema;

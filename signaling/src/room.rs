@@ -8,6 +8,7 @@ mod data;
 mod events;
 mod messages;
 mod moderation;
+mod tokens;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 use sfu::{Answer, Command, JoinOptions, OfferError, ParticipantId, RoomId, TrackId};
 
 use crate::message::{
-    Bye, CloseCode, ErrorCode, ErrorReply, Joined, Left, LeftReason, PingTimes, Resume, Roster,
-    ServerEvent, ServerReply, Welcome,
+    Bye, CloseCode, ErrorCode, ErrorReply, Joined, Left, LeftReason, PingTimes, Resume, RoomChange,
+    RoomPatch, Roster, ServerEvent, ServerReply, Welcome,
 };
 use crate::session::{Admission, Door, Session, SessionLimits, Stage, encode, encode_reply};
 
@@ -94,6 +95,8 @@ pub struct Room {
     sessions: BTreeMap<ParticipantId, Session>,
     identities: HashMap<String, ParticipantId>,
     publishers: HashMap<TrackId, ParticipantId>,
+    /// How many are in it, as last told to those who are not told of each.
+    told_count: u32,
     outputs: VecDeque<Output>,
     /// When it ends, while nobody is in it.
     ends_at: Option<Instant>,
@@ -123,6 +126,7 @@ impl Room {
             sessions: BTreeMap::new(),
             identities: HashMap::new(),
             publishers: HashMap::new(),
+            told_count: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -228,7 +232,7 @@ impl Room {
         }
     }
 
-    /// Ends what waited long enough.
+    /// Ends what waited long enough, and tells how many are here; call once a second or so.
     pub fn handle_timeout(&mut self, now: Instant) {
         let over = self
             .sessions
@@ -237,6 +241,31 @@ impl Room {
         for participant in over.map(|session| session.id).collect::<Vec<_>>() {
             self.leave(now, participant, LeftReason::ConnectionLost);
         }
+        self.tell_count();
+    }
+
+    /// Tells those who are told of publishers only how many are here in all.
+    fn tell_count(&mut self) {
+        let count = self.count();
+        if std::mem::replace(&mut self.told_count, count) == count {
+            return;
+        }
+        let patch = RoomPatch {
+            participants: Some(count),
+            ..RoomPatch::default()
+        };
+        let json = encode(&ServerEvent::Room(RoomChange { patch }));
+        for session in self.sessions.values_mut() {
+            if session.roster == Roster::Publishers {
+                deliver(&mut self.outputs, session, &json);
+            }
+        }
+    }
+
+    /// How many are here and not hidden.
+    fn count(&self) -> u32 {
+        let shown = self.sessions.values().filter(|one| !one.grants.hidden);
+        u32::try_from(shown.count()).unwrap_or(u32::MAX)
     }
 
     /// True when the room has been empty for long enough to end.
@@ -341,6 +370,7 @@ impl Room {
                 id: self.id.to_string(),
                 name: self.name.clone(),
                 metadata: self.settings.metadata.clone(),
+                participants: self.count(),
             },
             myself: session.myself(),
             grants: session.grants.view(),

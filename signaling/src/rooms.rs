@@ -3,35 +3,39 @@
 //! Each room has a lock of its own, held for the time of one message or event. The directory's lock
 //! is taken for look-ups only; whoever holds a room's lock may take it, never the other way round.
 
+mod cell;
+mod joining;
 mod moderation;
 mod outbox;
+mod outputs;
 mod random;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sfu::{
-    Answer, Command, Event, Offer, OfferError, ParticipantId, RoomConfig, RoomId, Sfu, Wants,
-};
+use sfu::{Command, Event, ParticipantId, RoomConfig, RoomId, Sfu};
 use tokio::sync::oneshot;
 
-use crate::auth::{Grants, RoomClaim};
+use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits::Rate;
-use crate::message::{ErrorCode, ErrorReply, LeftReason, Resume, Roster};
+use crate::message::LeftReason;
 use crate::metrics::Metrics;
-use crate::room::{Output, Room, Settings};
-use crate::session::{Admission, Door, SessionLimits};
+use crate::room::Settings;
+use crate::session::SessionLimits;
 
+use cell::{Cell, Occupied};
+pub use joining::JoinRequest;
 pub use outbox::{Frame, Outbox};
+use random::random_below;
 pub(crate) use random::random_key;
-use random::{random_below, random_suffix};
 
 /// All rooms of this server.
 pub struct Rooms {
     sfu: Arc<Sfu>,
     metrics: Arc<Metrics>,
+    keys: Arc<Keys>,
     limits: Arc<SessionLimits>,
     defaults: Settings,
     core: RoomConfig,
@@ -48,41 +52,6 @@ struct Directory {
     draining: bool,
 }
 
-/// A room with its lock.
-struct Cell(Mutex<Occupied>);
-
-/// A room and what its participants are reached by.
-struct Occupied {
-    room: Room,
-    closed: bool,
-    sockets: HashMap<ParticipantId, Arc<Outbox>>,
-    answers: HashMap<ParticipantId, oneshot::Sender<Result<Answer, OfferError>>>,
-    fragments: HashMap<ParticipantId, oneshot::Sender<Option<String>>>,
-    /// Commands the shard's queue had no room for, in order.
-    backlog: VecDeque<Command>,
-}
-
-/// Commands of one room that wait for its shard: a few seconds of a busy room.
-const BACKLOG_MAX: usize = 4096;
-
-/// What a participant asks to be let in with.
-pub struct JoinRequest {
-    /// The room's name; the caller has checked that the token is about it.
-    pub room: String,
-    /// What the token allows.
-    pub grants: Grants,
-    /// The display name typed before joining.
-    pub name: Option<String>,
-    /// What it receives without asking.
-    pub wants: Wants,
-    /// Whom it is told about.
-    pub roster: Roster,
-    /// The features in common.
-    pub features: Vec<String>,
-    /// Its first offer.
-    pub offer: Option<Offer>,
-}
-
 /// A native participant's place: which room, and by which socket.
 pub struct Seat {
     /// Who sits there.
@@ -96,11 +65,12 @@ pub type Pending<T> = oneshot::Receiver<T>;
 
 impl Rooms {
     /// No rooms yet.
-    pub fn new(sfu: Arc<Sfu>, metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub fn new(sfu: Arc<Sfu>, metrics: Arc<Metrics>, keys: Arc<Keys>, config: &Config) -> Self {
         let rooms = &config.rooms;
         Self {
             sfu,
             metrics,
+            keys,
             limits: Arc::new(session_limits(config)),
             defaults: Settings {
                 metadata: String::new(),
@@ -115,122 +85,6 @@ impl Rooms {
             rooms_max: usize::try_from(rooms.rooms_max).unwrap_or(usize::MAX),
             directory: Mutex::default(),
         }
-    }
-
-    /// Lets a native client in; what it is told goes to `outbox`.
-    ///
-    /// # Errors
-    /// `room_not_found`, `room_full`, `limit_exceeded`, `server_shutdown`.
-    pub fn join_native(
-        &self,
-        now: Instant,
-        request: JoinRequest,
-        outbox: Arc<Outbox>,
-    ) -> Result<Seat, ErrorReply> {
-        let (cell, participant) =
-            self.join(now, request, Door::Native, |occupied, participant| {
-                occupied.sockets.insert(participant, Arc::clone(&outbox));
-            })?;
-        Ok(Seat {
-            participant,
-            cell,
-            outbox,
-        })
-    }
-
-    /// Lets a WHIP or WHEP client in; the answer to its offer follows.
-    ///
-    /// # Errors
-    /// As [`Rooms::join_native`].
-    pub fn join_http(
-        &self,
-        now: Instant,
-        request: JoinRequest,
-    ) -> Result<(ParticipantId, Pending<Result<Answer, OfferError>>), ErrorReply> {
-        let (sender, receiver) = oneshot::channel();
-        let (_, participant) = self.join(now, request, Door::Http, |occupied, participant| {
-            occupied.answers.insert(participant, sender);
-        })?;
-        Ok((participant, receiver))
-    }
-
-    fn join(
-        &self,
-        now: Instant,
-        request: JoinRequest,
-        door: Door,
-        register: impl FnOnce(&mut Occupied, ParticipantId),
-    ) -> Result<(Arc<Cell>, ParticipantId), ErrorReply> {
-        let cell = self.cell_to_join(now, &request.room, &request.grants.room_config)?;
-        let mut occupied = cell.lock();
-        if occupied.closed {
-            // It ended in this very moment; the client's next try opens it anew.
-            return Err(ErrorReply::new(
-                ErrorCode::RoomClosed,
-                "the room was just ended",
-            ));
-        }
-        let participant = self.sfu.next_participant(occupied.room.id());
-        register(&mut occupied, participant);
-        self.directory()
-            .by_participant
-            .insert(participant, Arc::clone(&cell));
-        let outcome = occupied
-            .room
-            .join(now, admission(participant, door, request));
-        if outcome.is_err() {
-            occupied.forget(participant);
-            self.directory().by_participant.remove(&participant);
-        } else {
-            self.metrics.joins.inc();
-            let room = occupied.room.id();
-            tracing::info!(%room, %participant, ?door, "joined");
-        }
-        self.carry_out(&mut occupied);
-        drop(occupied);
-        outcome.map(|()| (cell, participant))
-    }
-
-    /// Continues a session on a new socket.
-    ///
-    /// # Errors
-    /// `resume_unknown` also where the token is about another identity or room.
-    pub fn resume(
-        &self,
-        resume: &Resume,
-        grants: &Grants,
-        outbox: Arc<Outbox>,
-    ) -> Result<Seat, ErrorReply> {
-        let unknown =
-            || ErrorReply::new(ErrorCode::ResumeUnknown, "this session cannot be resumed");
-        let participant = ParticipantId::parse(&resume.session).ok_or_else(unknown)?;
-        let cell = self.directory().by_participant.get(&participant).cloned();
-        let cell = cell.ok_or_else(unknown)?;
-        let mut occupied = cell.lock();
-        let identity = occupied.room.identity_of(participant).ok_or_else(unknown)?;
-        let same = grants.identity.as_deref().is_none_or(|own| own == identity);
-        if !same || !grants.may_join(occupied.room.name()) {
-            return Err(unknown());
-        }
-        // The new socket counts from before `welcome` on, the old one only if the key is right.
-        let old = occupied.sockets.insert(participant, Arc::clone(&outbox));
-        if let Err(error) = occupied.room.resume(resume, random_key()) {
-            match old {
-                Some(old) => occupied.sockets.insert(participant, old),
-                None => occupied.sockets.remove(&participant),
-            };
-            return Err(error);
-        }
-        if let Some(old) = old {
-            old.close(crate::message::CloseCode::Normal);
-        }
-        self.carry_out(&mut occupied);
-        drop(occupied);
-        Ok(Seat {
-            participant,
-            cell,
-            outbox,
-        })
     }
 
     /// Takes in a frame of a native client.
@@ -306,12 +160,15 @@ impl Rooms {
         self.carry_out(&mut occupied);
     }
 
-    /// Ends sessions and rooms whose time is over; call once a second or so.
-    pub fn handle_timeout(&self, now: Instant) {
+    /// Ends sessions and rooms whose time is over and renews tokens; call once a second or so.
+    /// `now_s` is the wall clock in seconds since 1970.
+    pub fn handle_timeout(&self, now: Instant, now_s: u64) {
         let cells: Vec<_> = self.directory().by_name.values().cloned().collect();
         for cell in cells {
             let mut occupied = cell.lock();
             occupied.room.handle_timeout(now);
+            let sign = |key: &str, claims| self.keys.sign(key, claims).ok();
+            occupied.room.renew_tokens(now_s, sign);
             if occupied.room.is_over(now) {
                 self.end(now, &mut occupied);
             }
@@ -360,71 +217,6 @@ impl Rooms {
         self.directory().by_name.get(name).cloned()
     }
 
-    fn cell_to_join(
-        &self,
-        now: Instant,
-        name: &str,
-        claim: &RoomClaim,
-    ) -> Result<Arc<Cell>, ErrorReply> {
-        if self.is_draining() {
-            return Err(ErrorReply::new(
-                ErrorCode::ServerShutdown,
-                "the server is going down",
-            ));
-        }
-        if self.auto_create {
-            return self.open(now, name, claim).map(|(cell, _)| cell);
-        }
-        let missing = || ErrorReply::new(ErrorCode::RoomNotFound, "there is no such room");
-        self.cell(name).ok_or_else(missing)
-    }
-
-    /// Finds a room or opens it; true when it was opened.
-    fn open(
-        &self,
-        now: Instant,
-        name: &str,
-        claim: &RoomClaim,
-    ) -> Result<(Arc<Cell>, bool), ErrorReply> {
-        let mut directory = self.directory();
-        if directory.draining {
-            return Err(ErrorReply::new(
-                ErrorCode::ServerShutdown,
-                "the server is going down",
-            ));
-        }
-        if let Some(cell) = directory.by_name.get(name) {
-            return Ok((Arc::clone(cell), false));
-        }
-        if directory.by_name.len() >= self.rooms_max {
-            let text = "the server has as many rooms as it may";
-            return Err(ErrorReply::new(ErrorCode::LimitExceeded, text));
-        }
-        let id = self.sfu.create_room(self.core.clone());
-        let settings = self.settings(claim);
-        let room = Room::new(now, id, name.to_owned(), settings, Arc::clone(&self.limits));
-        let cell = Arc::new(Cell(Mutex::new(Occupied::new(room))));
-        directory.by_name.insert(name.to_owned(), Arc::clone(&cell));
-        directory.by_id.insert(id, Arc::clone(&cell));
-        tracing::info!(room = %id, "room opened");
-        Ok((cell, true))
-    }
-
-    fn settings(&self, claim: &RoomClaim) -> Settings {
-        let or_default = |seconds: u32, default| match seconds {
-            0 => default,
-            seconds => Duration::from_secs(u64::from(seconds)),
-        };
-        let wanted = usize::try_from(claim.max_participants).unwrap_or(usize::MAX);
-        let most = self.defaults.participants_max;
-        Settings {
-            metadata: claim.metadata.clone(),
-            participants_max: if wanted == 0 { most } else { wanted.min(most) },
-            empty_timeout: or_default(claim.empty_timeout, self.defaults.empty_timeout),
-            departure_timeout: or_default(claim.departure_timeout, self.defaults.departure_timeout),
-        }
-    }
-
     /// Ends a room and takes it out of the directory.
     fn end(&self, now: Instant, occupied: &mut Occupied) {
         if std::mem::replace(&mut occupied.closed, true) {
@@ -437,112 +229,10 @@ impl Rooms {
         tracing::info!(room = %occupied.room.id(), "room ended");
     }
 
-    fn carry_out(&self, occupied: &mut Occupied) {
-        self.send_backlog(occupied);
-        while let Some(output) = occupied.room.poll_output() {
-            match output {
-                Output::Command(command) => self.command(occupied, command),
-                Output::Message { participant, text } => {
-                    if let Some(outbox) = occupied.sockets.get(&participant)
-                        && !outbox.push(text)
-                    {
-                        self.metrics.slow_consumers.inc();
-                    }
-                }
-                Output::Speakers {
-                    participant,
-                    levels,
-                } => {
-                    if let Some(outbox) = occupied.sockets.get(&participant) {
-                        outbox.push_speakers(&levels);
-                    }
-                }
-                Output::Close { participant, code } => {
-                    if let Some(outbox) = occupied.sockets.get(&participant) {
-                        outbox.close(code);
-                    }
-                }
-                Output::Answered {
-                    participant,
-                    answer,
-                } => {
-                    if let Some(waiting) = occupied.answers.remove(&participant) {
-                        waiting.send(answer).ok();
-                    }
-                }
-                Output::IceRestarted {
-                    participant,
-                    fragment,
-                } => {
-                    if let Some(waiting) = occupied.fragments.remove(&participant) {
-                        waiting.send(fragment).ok();
-                    }
-                }
-                Output::Gone { participant } => {
-                    occupied.forget(participant);
-                    tracing::info!(%participant, "left");
-                    self.directory().by_participant.remove(&participant);
-                }
-            }
-        }
-    }
-
-    fn command(&self, occupied: &mut Occupied, command: Command) {
-        if occupied.backlog.is_empty() && self.sfu.send(command.clone()).is_ok() {
-            return;
-        }
-        self.metrics.commands_deferred.inc();
-        if occupied.backlog.len() < BACKLOG_MAX {
-            occupied.backlog.push_back(command);
-        } else {
-            self.metrics.commands_dropped.inc();
-        }
-    }
-
-    fn send_backlog(&self, occupied: &mut Occupied) {
-        while let Some(command) = occupied.backlog.front() {
-            if self.sfu.send(command.clone()).is_err() {
-                return;
-            }
-            occupied.backlog.pop_front();
-        }
-    }
-
     fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Cell {
-    fn lock(&self) -> MutexGuard<'_, Occupied> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Occupied {
-    fn new(room: Room) -> Self {
-        Self {
-            room,
-            closed: false,
-            sockets: HashMap::new(),
-            answers: HashMap::new(),
-            fragments: HashMap::new(),
-            backlog: VecDeque::new(),
-        }
-    }
-
-    /// True when this seat's socket is the one that counts: not replaced by a resume.
-    fn has(&self, seat: &Seat) -> bool {
-        let current = self.sockets.get(&seat.participant);
-        current.is_some_and(|outbox| Arc::ptr_eq(outbox, &seat.outbox))
-    }
-
-    fn forget(&mut self, participant: ParticipantId) {
-        self.sockets.remove(&participant);
-        self.answers.remove(&participant);
-        self.fragments.remove(&participant);
     }
 }
 
@@ -562,39 +252,11 @@ fn place_of(event: &Event) -> Place {
         | Event::SlotsChanged { participant, .. }
         | Event::SlotsNeeded { participant, .. }
         | Event::StreamChanged { participant, .. }
+        | Event::CodecWanted { participant, .. }
         | Event::DataReceived { participant, .. }
         | Event::DataUndelivered { participant, .. }
         | Event::TransportChanged { participant, .. }
         | Event::ParticipantEnded { participant } => Place::Participant(*participant),
-    }
-}
-
-fn admission(participant: ParticipantId, door: Door, request: JoinRequest) -> Admission {
-    let mut grants = request.grants;
-    if let Some(name) = request
-        .name
-        .filter(|_| grants.guest || grants.update_own_metadata)
-    {
-        grants.name = name;
-    }
-    let identity = grants
-        .identity
-        .clone()
-        .unwrap_or_else(|| format!("guest-{}", random_suffix()));
-    Admission {
-        participant,
-        door,
-        identity,
-        wants: if grants.media.subscribe {
-            request.wants
-        } else {
-            Wants::Nothing
-        },
-        grants,
-        roster: request.roster,
-        features: request.features,
-        offer: request.offer,
-        resume_key: random_key(),
     }
 }
 

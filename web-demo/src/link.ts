@@ -74,9 +74,19 @@ function claimsOf(token: string): Claims | undefined {
  */
 export function takeInvitation(): Invitation {
   const { room, token } = readInvitation(location.search)
-  const key = `plenum.token.${location.pathname}?${room}`
+  const key = storageKey()
   if (!token) return { room, token: (room && sessionStorage.getItem(key)) || '' }
   sessionStorage.setItem(key, token)
   history.replaceState(history.state, '', withoutToken(location.href))
   return { room: room || roomInToken(token), token }
+}
+
+/** The server gave a fresh token: a reload, or joining again after hours, must not fail for the old one. */
+export function renewToken(invitation: Invitation, token: string): void {
+  invitation.token = token
+  sessionStorage.setItem(storageKey(), token)
+}
+
+function storageKey(): string {
+  return `plenum.token.${location.pathname}?${readInvitation(location.search).room}`
 }

@@ -5,7 +5,7 @@ import { Control, listenToKeys } from './controls'
 import { el, show } from './dom'
 import { explainDevice } from './errors'
 import { icon } from './icons'
-import { linkForOthers } from './link'
+import { linkForOthers, renewToken } from './link'
 import type { Invitation } from './link'
 import { openSettings } from './settings'
 import { Stage } from './stage'
@@ -13,6 +13,12 @@ import { Tile } from './tile'
 import { Banner, toast } from './toast'
 
 const STATS_MS = 1000
+const MUTED_TEXTS: Readonly<Record<Source, string>> = {
+  microphone: 'Your microphone was muted by a moderator',
+  camera: 'Your camera was turned off by a moderator',
+  screen_share: 'Sharing your screen was ended by a moderator',
+  screen_share_audio: 'The sound of your screen was ended by a moderator',
+}
 
 type Controls = Record<'microphone' | 'camera' | 'screen' | 'chat' | 'view', Control>
 
@@ -129,6 +135,8 @@ export class Meeting {
       room.on('reconnected', () => (this.#refreshBanner(), this.#refreshLocal(), toast('Connected again'))),
       room.on('transport', () => this.#refreshBanner()),
       room.on('audioPlaybackBlocked', (isBlocked) => this.#soundBlocked(isBlocked)),
+      room.on('localTrackMutedByRoom', ({ source }) => toast(MUTED_TEXTS[source])),
+      room.on('token', (token) => renewToken(this.#invitation, token)),
       room.on('mediaDeviceError', (source, error) => {
         if (source === 'camera' || source === 'microphone') toast(explainDevice(source, error), 'problem')
       }),

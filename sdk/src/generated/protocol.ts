@@ -13,12 +13,12 @@ export type ServerMessage = {
 /**
  * Its number, one more than that of the event before.
  */
-n: number, } & ({ "t": "need" } & Need | { "t": "slots" } & Slots | { "t": "joined" } & Joined | { "t": "left" } & Left | { "t": "updated" } & Updated | { "t": "published" } & PublishedTrack | { "t": "unpublished" } & UnpublishedTrack | { "t": "track" } & TrackChange | { "t": "stream" } & StreamChange | { "t": "room" } & RoomChange | { "t": "data" } & DataMessage | { "t": "grants" } & GrantsView | { "t": "restart_ice" } & RestartIce) | ServerReply;
+n: number, } & ({ "t": "need" } & Need | { "t": "slots" } & Slots | { "t": "joined" } & Joined | { "t": "left" } & Left | { "t": "updated" } & Updated | { "t": "published" } & PublishedTrack | { "t": "unpublished" } & UnpublishedTrack | { "t": "track" } & TrackChange | { "t": "stream" } & StreamChange | { "t": "codec" } & CodecWish | { "t": "room" } & RoomChange | { "t": "data" } & DataMessage | { "t": "grants" } & GrantsView | { "t": "restart_ice" } & RestartIce) | ServerReply;
 
 /**
  * What happened, numbered and repeated after a resume.
  */
-export type ServerEvent = { "t": "need" } & Need | { "t": "slots" } & Slots | { "t": "joined" } & Joined | { "t": "left" } & Left | { "t": "updated" } & Updated | { "t": "published" } & PublishedTrack | { "t": "unpublished" } & UnpublishedTrack | { "t": "track" } & TrackChange | { "t": "stream" } & StreamChange | { "t": "room" } & RoomChange | { "t": "data" } & DataMessage | { "t": "grants" } & GrantsView | { "t": "restart_ice" } & RestartIce;
+export type ServerEvent = { "t": "need" } & Need | { "t": "slots" } & Slots | { "t": "joined" } & Joined | { "t": "left" } & Left | { "t": "updated" } & Updated | { "t": "published" } & PublishedTrack | { "t": "unpublished" } & UnpublishedTrack | { "t": "track" } & TrackChange | { "t": "stream" } & StreamChange | { "t": "codec" } & CodecWish | { "t": "room" } & RoomChange | { "t": "data" } & DataMessage | { "t": "grants" } & GrantsView | { "t": "restart_ice" } & RestartIce;
 
 /**
  * Answers to requests, and notices of which only the latest counts.
@@ -199,7 +199,19 @@ width?: number,
 /**
  * Height of the largest layer, 0 when unknown.
  */
-height?: number, };
+height?: number, 
+/**
+ * The codec to answer first, where the room prefers no other.
+ */
+codec?: Codec, 
+/**
+ * Sound in two channels: the answer says so, no SDP has to be edited.
+ */
+stereo?: boolean, 
+/**
+ * Next to nothing is sent in silence: the answer says so (Opus' `usedtx`).
+ */
+dtx?: boolean, };
 
 /**
  * A candidate of the client, or null for the end of candidates.
@@ -237,7 +249,7 @@ id: number,
 track: string, };
 
 /**
- * Changes a track of one's own.
+ * Changes a track of one's own. Which layers it has is seen in its packets.
  */
 export type TrackMessage = { 
 /**
@@ -255,7 +267,11 @@ muted?: boolean,
 /**
  * Renames it; at most 256 bytes.
  */
-name?: string, };
+name?: string, 
+/**
+ * Free text for the others' applications; at most 4 KiB.
+ */
+meta?: string, };
 
 /**
  * Chooses which tracks to receive: exactly one of `all` and `set`.
@@ -468,7 +484,11 @@ name: string,
 /**
  * Free text of the application.
  */
-metadata: string, };
+metadata: string, 
+/**
+ * How many are in it, oneself and those without a track included.
+ */
+participants: number, };
 
 /**
  * A participant as the others see it.
@@ -531,6 +551,10 @@ codec?: Codec,
  * Its layers, lowest first.
  */
 layers: Array<Layer>, 
+/**
+ * Free text of the publisher's application.
+ */
+meta?: string, 
 /**
  * The section it is published in; in one's own tracks only.
  */
@@ -705,7 +729,7 @@ export type Joined = {
 /**
  * Who.
  */
-participant: Participant, };
+p: Participant, };
 
 /**
  * Someone left, and its tracks with it.
@@ -807,6 +831,10 @@ muted?: boolean,
  */
 name?: string, 
 /**
+ * The new free text.
+ */
+meta?: string, 
+/**
  * The codec.
  */
 codec?: Codec, 
@@ -837,6 +865,19 @@ layer?: number,
 reason?: StreamReason, };
 
 /**
+ * One's own track should be sent in another codec.
+ */
+export type CodecWish = { 
+/**
+ * The track.
+ */
+track: string, 
+/**
+ * The codec, one of those its section was offered with.
+ */
+codec: Codec, };
+
+/**
  * Whether anything of a track comes.
  */
 export type StreamState = "active" | "paused";
@@ -859,6 +900,10 @@ patch: RoomPatch, };
  * The changed fields of a room.
  */
 export type RoomPatch = { 
+/**
+ * How many are in it now; told to those whose roster is `publishers`, at most once a second.
+ */
+participants?: number, 
 /**
  * The new metadata.
  */

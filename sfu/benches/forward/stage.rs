@@ -175,6 +175,9 @@ impl Stage {
                 muted: false,
                 width: 640,
                 height: 360,
+                codec: None,
+                stereo: false,
+                dtx: false,
             })
         });
         let offer = Offer {

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use crate::peer::negotiation::Format;
 use crate::publisher::keyframes::Urgency;
 use crate::publisher::track::Track;
 use crate::room::Sink;
-use crate::sfu::{Event, Kind, PauseReason, StreamState, View};
+use crate::sfu::{Codec, Event, Kind, PauseReason, StreamState, View};
 use crate::shard::Shard;
 use crate::subscriber::allocator::{Allocation, Request, allocate};
 
@@ -61,6 +62,7 @@ impl Shard {
         };
         peer.subscriber.take_news();
         let participant = peer.participant;
+        let mut undecodable = Vec::new();
         for slot in &mut peer.subscriber.slots {
             let Some(subscription) = &mut slot.subscription else {
                 continue;
@@ -79,11 +81,44 @@ impl Shard {
                 self.metrics.layer_switches += 1;
             }
             subscription.told = Some(state);
+            let is_codec = matches!(
+                state,
+                StreamState::Paused {
+                    reason: PauseReason::Codec
+                }
+            );
+            if is_codec && slot.codecs.iter().any(|codec| codec.format == Format::Vp8) {
+                undecodable.push(subscription.track);
+            }
             let track = subscription.id;
             self.events.push_back(Event::StreamChanged {
                 participant,
                 track,
                 state,
+            });
+        }
+        for track in undecodable {
+            self.ask_for_vp8(track);
+        }
+    }
+
+    /// Asks a publisher, once for each track, for the codec that every browser decodes.
+    fn ask_for_vp8(&mut self, track_key: usize) {
+        let Some(track) = self.tracks.get_mut(track_key) else {
+            return;
+        };
+        let Some(owner) = self.peers.get(track.owner) else {
+            return;
+        };
+        let section = owner.publisher.section_of(track_key);
+        let is_offered =
+            section.is_some_and(|section| section.codecs.iter().any(|c| c.format == Format::Vp8));
+        if is_offered && track.wishes.asked.is_none() {
+            track.wishes.asked = Some(Codec::Vp8);
+            self.events.push_back(Event::CodecWanted {
+                participant: owner.participant,
+                track: track.id,
+                codec: Codec::Vp8,
             });
         }
     }

@@ -13,7 +13,7 @@ use crate::peer::negotiation::{
 };
 use crate::peer::transport::{Remote, Transport};
 use crate::publisher::PublishedSection;
-use crate::publisher::track::{Ownership, Track};
+use crate::publisher::track::{Ownership, Track, Wishes};
 use crate::room::Room;
 use crate::sfu::{
     Answer, Event, Kind, Offer, OfferError, Publish, PublishError, Published, Source,
@@ -273,11 +273,15 @@ impl Shard {
             } => return self.plan_data(key, mid, max_message_bytes),
             SectionKind::Media(kind) => kind,
         };
-        let codecs = choose_codecs(section, &self.preference(key));
         let named = answering.named(mid).cloned();
-        let is_meant =
-            named.is_some() || answering.offer.publish_unnamed || self.is_published(key, mid);
+        let known = self.wishes_of(key, mid);
+        let is_meant = named.is_some() || answering.offer.publish_unnamed || known.is_some();
+        let wishes = known.or_else(|| named.as_ref().map(Wishes::of));
+        let wishes = wishes.unwrap_or_default();
+        let preference = wishes.preference(&self.preference(key));
+        let mut codecs = choose_codecs(section, &preference);
         if section.direction.sends() && is_meant {
+            wishes.shape(&mut codecs);
             let publish = named.unwrap_or_else(|| unnamed(mid, kind));
             let track = self.publish(answering, section, &codecs, &publish);
             let is_published = track.is_ok();
@@ -305,9 +309,11 @@ impl Shard {
         room.map_or_else(Vec::new, |room| room.config.codecs.clone())
     }
 
-    fn is_published(&self, key: usize, mid: Mid) -> bool {
-        let peer = self.peers.get(key);
-        peer.is_some_and(|peer| peer.publisher.sections.iter().any(|s| s.mid == mid))
+    /// How the track of a section is to be encoded; `None` when nothing is published in it yet.
+    fn wishes_of(&self, key: usize, mid: Mid) -> Option<Wishes> {
+        let sections = &self.peers.get(key)?.publisher.sections;
+        let section = sections.iter().find(|section| section.mid == mid)?;
+        self.tracks.get(section.track).map(|track| track.wishes)
     }
 
     /// Ends what runs on a section that was switched off.
@@ -528,6 +534,9 @@ fn unnamed(mid: Mid, kind: Kind) -> Publish {
         muted: false,
         width: 0,
         height: 0,
+        codec: None,
+        stereo: false,
+        dtx: false,
     }
 }
 

@@ -223,6 +223,8 @@ pub(crate) struct AnswerSection {
     pub(crate) ssrcs: Vec<u32>,
     /// Codec and payload type names, by number.
     pub(crate) codecs: HashMap<u8, String>,
+    /// Payload types in the order of the m-line.
+    pub(crate) order: Vec<u8>,
 }
 
 /// What a browser takes from an answer.
@@ -249,6 +251,8 @@ pub(crate) fn read_answer(sdp: &str) -> Answer {
             }
             section = AnswerSection::default();
             section.port = media.split(' ').nth(1).unwrap().parse().unwrap();
+            let types = media.split(' ').skip(3);
+            section.order = types.filter_map(|number| number.parse().ok()).collect();
         }
         match key {
             "a=mid" => mid = Some(value.to_owned()),

@@ -3,7 +3,7 @@
 use sfu::{Codec, Command, Event, PauseReason, StreamState, SubscribeChange, Wants};
 
 use crate::browser::Options;
-use crate::offer::Role;
+use crate::offer::{self, Role};
 use crate::world::{Who, World};
 
 const RIDS: &[&str] = &["q", "h", "f"];
@@ -184,5 +184,60 @@ fn who_cannot_decode_a_codec_is_told_so() {
         world.state(bob, track),
         Some(StreamState::Paused { reason })
     );
+    assert_eq!(asked_for(&world), [], "VP8 would not help either");
+    world.finish();
+}
+
+/// Which codec whose publisher was asked for.
+fn asked_for(world: &World) -> Vec<(Who, Codec)> {
+    let asked = world.events.iter().filter_map(|(_, event)| match event {
+        Event::CodecWanted {
+            participant, codec, ..
+        } => Some((*participant, *codec)),
+        _ => None,
+    });
+    let who = |participant| {
+        let is_it = |browser: &crate::browser::Browser| browser.participant == participant;
+        world.browsers.iter().position(is_it).unwrap()
+    };
+    asked
+        .map(|(participant, codec)| (who(participant), codec))
+        .collect()
+}
+
+#[test]
+fn a_publisher_is_asked_once_for_vp8_and_who_waited_for_it_sees() {
+    let mut world = World::new(7);
+    let alice = world.join(Options::new("alice").camera(Codec::Vp9, RIDS));
+    let carol = world.join(Options::new("carol").slots(0, 1));
+    let only_vp8 = |name| {
+        let mut options = Options::new(name).slots(0, 1);
+        options.codecs = vec![Codec::Vp8];
+        options
+    };
+    let bob = world.join(only_vp8("bob"));
+    let dave = world.join(only_vp8("dave"));
+    assert_eq!(source(&mut world, carol, 1500), Some(alice));
+    assert_eq!(source(&mut world, bob, 500), None);
+    assert_eq!(asked_for(&world), [(alice, Codec::Vp8)]);
+
+    // Whatever order it offers in, the answer says VP8.
+    world.browsers[alice].options.codecs = vec![Codec::Vp9, Codec::H264, Codec::Vp8];
+    world.offer(alice);
+    let answer = &world.browsers[alice].answer.sections["0"];
+    assert_eq!(answer.order[0], offer::payload_type(Codec::Vp8));
+    for sender in &mut world.browsers[alice].senders {
+        sender.encoder.codec = Codec::Vp8;
+        sender.encoder.wants_keyframe = true;
+    }
+    for viewer in [bob, carol, dave] {
+        assert_eq!(source(&mut world, viewer, 1500), Some(alice));
+    }
+    let track = world.camera(alice);
+    assert!(matches!(
+        world.state(bob, track),
+        Some(StreamState::Active { .. })
+    ));
+    assert_eq!(asked_for(&world).len(), 1);
     world.finish();
 }

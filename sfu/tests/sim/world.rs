@@ -131,6 +131,9 @@ impl World {
                 muted: false,
                 width,
                 height,
+                codec: None,
+                stereo: false,
+                dtx: false,
             })
         });
         let offer = Offer {

@@ -266,3 +266,59 @@ fn grants_restrict_what_they_name() {
     let admin = verdict(&header, &claims).unwrap();
     assert!(admin.may_moderate("any") && !admin.may_join("any"));
 }
+
+#[test]
+fn a_renewed_token_allows_the_same_for_longer() {
+    let first = json!({ "iss": "app", "sub": "ann", "exp": NOW + 60, "name": "Ann", "metadata": "m",
+        "attributes": { "a": "b" }, "roomConfig": { "maxParticipants": 7, "metadata": "x" },
+        "video": { "room": "r", "roomJoin": true, "canPublishSources": ["microphone"],
+            "canSubscribe": false, "roomAdmin": true, "canUpdateOwnMetadata": true } });
+    let guest = json!({ "iss": "app", "exp": NOW + 60, "plenum": { "guest": true },
+        "video": { "room": "r", "roomJoin": true } });
+    for claims in [first, guest] {
+        let grants = verdict(&json!({ "alg": "HS256" }), &claims).unwrap();
+        let keys = Keys::new(keys());
+        let token = keys.sign("app", grants.claims("ann", NOW + 600)).unwrap();
+        let renewed = keys.verify(&token, NOW + 599).unwrap();
+        let expires_at_s = NOW + 600;
+        assert_eq!(
+            renewed,
+            Grants {
+                expires_at_s,
+                ..grants
+            }
+        );
+    }
+}
+
+#[test]
+fn keys_that_were_replaced_verify_and_sign_no_more() {
+    let keys = Keys::new(keys());
+    let claims = || Claims {
+        exp: NOW + 60,
+        ..Claims::default()
+    };
+    let token = keys.sign("app", claims()).unwrap();
+    assert!(keys.verify(&token, NOW).is_ok());
+    let mut next = Auth::default();
+    let secret = Secret::new("one more secret of 32 bytes or so");
+    next.keys.insert("next".to_owned(), secret);
+    keys.replace(next);
+    assert_eq!(keys.verify(&token, NOW), Err(VerifyError::UnknownKey));
+    assert_eq!(keys.sign("app", claims()), Err(VerifyError::UnknownKey));
+    assert!(keys.sign("next", claims()).is_ok());
+}
+
+#[test]
+fn a_token_too_long_to_be_taken_is_not_made() {
+    // Each within its own limit, but quotation marks take two bytes in JSON.
+    let text = "\"".repeat(METADATA_BYTES_MAX - 1);
+    let claims = Claims {
+        exp: NOW + 60,
+        metadata: Some(text.clone()),
+        attributes: Some(BTreeMap::from([("a".to_owned(), text)])),
+        ..Claims::default()
+    };
+    let refusal = sign(&keys(), "app", claims).err();
+    assert_eq!(refusal, Some(VerifyError::TooLong));
+}

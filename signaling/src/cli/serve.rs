@@ -72,7 +72,7 @@ async fn serve(
     if options.dev {
         print_link(&config, options.lan)?;
     }
-    wait_for_end().await?;
+    run_until_end(options, &server).await?;
     tracing::info!("going down");
     server.drain(DRAIN);
     tokio::time::sleep(DRAIN).await;
@@ -127,11 +127,36 @@ fn print_link(config: &Config, as_qr_code: bool) -> Result<()> {
     Ok(())
 }
 
-async fn wait_for_end() -> Result<()> {
+/// Waits for SIGTERM or ctrl-c; SIGHUP reads the API keys again, and ends a server that has no file
+/// to read them from: its terminal was closed.
+async fn run_until_end(options: &Serve, server: &Server) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for ctrl-c")?,
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            interrupted = tokio::signal::ctrl_c() => {
+                return interrupted.context("cannot wait for ctrl-c");
+            }
+            _ = hangup.recv() => match options.source.config {
+                Some(_) => reload_keys(options, server),
+                None => return Ok(()),
+            }
+        }
     }
-    Ok(())
+}
+
+/// Whatever is wrong with the file, the server goes on with the keys it has.
+fn reload_keys(options: &Serve, server: &Server) {
+    match options.source.load() {
+        Ok(config) if config.auth.keys.is_empty() => {
+            tracing::warn!("the configuration has no API keys now: those in force stay");
+        }
+        Ok(config) => {
+            let keys = config.auth.keys.len();
+            server.replace_keys(config.auth);
+            tracing::info!(keys, "API keys read again");
+        }
+        Err(error) => tracing::error!(error = format!("{error:#}"), "API keys stay as they are"),
+    }
 }

@@ -6,22 +6,22 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, header};
 
-use crate::auth::{self, Grants};
-use crate::config::{Auth, Limits};
+use crate::auth::{Grants, Keys};
+use crate::config::Limits;
 use crate::limits::{Buckets, Rate};
 use crate::message::{ErrorCode, ErrorReply};
 use crate::metrics::Metrics;
 
 /// Verifies tokens and counts attempts.
 pub(crate) struct Gate {
-    keys: Auth,
+    keys: Arc<Keys>,
     metrics: Arc<Metrics>,
     failures: Mutex<Buckets<IpAddr>>,
     joins: Mutex<Buckets<String>>,
 }
 
 impl Gate {
-    pub(crate) fn new(keys: &Auth, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(keys: Arc<Keys>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let failures = Rate {
             per_second: limits.failures_per_second,
             burst: limits.failures_burst,
@@ -31,7 +31,7 @@ impl Gate {
             burst: limits.joins_burst,
         };
         Self {
-            keys: keys.clone(),
+            keys,
             metrics,
             failures: Mutex::new(Buckets::new(failures)),
             joins: Mutex::new(Buckets::new(joins)),
@@ -47,7 +47,7 @@ impl Gate {
         token: Option<&str>,
     ) -> Result<Grants, ErrorReply> {
         let verdict = match token {
-            Some(token) => auth::verify(&self.keys, token, super::unix_time()),
+            Some(token) => self.keys.verify(token, super::unix_time()),
             None => return Err(self.fail(now, caller, ErrorCode::Unauthorized)),
         };
         verdict.map_err(|error| {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-use super::{ErrorCode, Source};
+use super::{Codec, ErrorCode, Source};
 
 /// Any message of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS, JsonSchema)]
@@ -20,7 +20,7 @@ pub enum ClientMessage {
     Trickle(Trickle),
     /// Ends a track of one's own; answered by `ok`.
     Unpublish(Unpublish),
-    /// Mutes, unmutes or renames a track of one's own; answered by `ok`.
+    /// Mutes, unmutes or describes a track of one's own; answered by `ok`.
     Track(TrackMessage),
     /// Chooses which tracks to receive; answered by `ok`, then `slots`.
     Subscribe(SubscribeMessage),
@@ -248,6 +248,26 @@ pub struct PublishEntry {
     #[serde(default)]
     #[ts(as = "Option<_>", optional)]
     pub height: u16,
+    /// The codec to answer first, where the room prefers no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[ts(optional)]
+    pub codec: Option<Codec>,
+    /// Sound in two channels: the answer says so, no SDP has to be edited.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[ts(as = "Option<_>", optional)]
+    pub stereo: bool,
+    /// Next to nothing is sent in silence: the answer says so (Opus' `usedtx`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[ts(as = "Option<_>", optional)]
+    pub dtx: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A candidate of the client, or null for the end of candidates.
@@ -278,7 +298,7 @@ pub struct Unpublish {
     pub track: String,
 }
 
-/// Changes a track of one's own.
+/// Changes a track of one's own. Which layers it has is seen in its packets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
 #[ts(optional_fields)]
 pub struct TrackMessage {
@@ -292,6 +312,9 @@ pub struct TrackMessage {
     /// Renames it; at most 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Free text for the others' applications; at most 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<String>,
 }
 
 /// Chooses which tracks to receive: exactly one of `all` and `set`.

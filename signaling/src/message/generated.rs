@@ -87,6 +87,7 @@ pub fn typescript() -> String {
         TrackChange,
         TrackPatch,
         StreamChange,
+        CodecWish,
         StreamState,
         StreamReason,
         RoomChange,

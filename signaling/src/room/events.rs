@@ -11,9 +11,9 @@ use sfu::{
 
 use super::{Output, Resumption, Room, deliver};
 use crate::message::{
-    Answer, ErrorCode, ErrorReply, Joined, Layer, LeftReason, Need, PublishedEntry, PublishedTrack,
-    RestartIce, Roster, ServerEvent, ServerReply, SlotContent, Slots, StreamChange, StreamReason,
-    StreamState, Track, TrackPatch, UnpublishedTrack,
+    Answer, CodecWish, ErrorCode, ErrorReply, Joined, Layer, LeftReason, Need, PublishedEntry,
+    PublishedTrack, RestartIce, Roster, ServerEvent, ServerReply, SlotContent, Slots, StreamChange,
+    StreamReason, StreamState, Track, TrackPatch, UnpublishedTrack,
 };
 use crate::session::{Door, Stage, encode};
 
@@ -54,7 +54,7 @@ impl Room {
                     layers: Some(layers),
                     ..TrackPatch::default()
                 };
-                self.patch_track(participant, track.id, patch);
+                self.patch_track(participant, track.id, patch, None);
             }
             Event::TrackUnpublished {
                 participant, track, ..
@@ -76,6 +76,14 @@ impl Room {
                 state,
             } => {
                 self.tell(participant, ServerEvent::Stream(stream(track, state)));
+            }
+            Event::CodecWanted {
+                participant,
+                track,
+                codec,
+            } => {
+                let (track, codec) = (track.to_string(), codec.into());
+                self.tell(participant, ServerEvent::Codec(CodecWish { track, codec }));
             }
             Event::DataReceived {
                 participant,
@@ -336,6 +344,7 @@ fn track(info: TrackInfo) -> Track {
         muted: info.muted,
         codec: info.codec.map(Into::into),
         layers: info.layers.into_iter().map(layer).collect(),
+        meta: String::new(),
         mid: None,
     }
 }

@@ -18,6 +18,8 @@ use crate::session::read_offer;
 
 /// Tracks in one `subscribe` or `view`.
 const TRACKS_PER_MESSAGE_MAX: usize = 512;
+/// A track's free text, in bytes: there may be thousands of tracks in a snapshot.
+const TRACK_META_BYTES_MAX: usize = 4 << 10;
 /// The payload of `send`, in bytes.
 pub(crate) const SEND_BYTES_MAX: usize = 16 << 10;
 
@@ -130,6 +132,13 @@ impl Room {
         {
             return Err(too_large("a track's name is at most 256 bytes"));
         }
+        if message
+            .meta
+            .as_ref()
+            .is_some_and(|meta| meta.len() > TRACK_META_BYTES_MAX)
+        {
+            return Err(too_large("a track's meta is at most 4 KiB"));
+        }
         if let Some(muted) = message.muted {
             self.command(Command::Mute {
                 participant,
@@ -140,18 +149,21 @@ impl Room {
         let patch = TrackPatch {
             muted: message.muted,
             name: message.name,
+            meta: message.meta,
             ..TrackPatch::default()
         };
-        self.patch_track(participant, track, patch);
+        // Its own doing is no news to the publisher; what others do to its track is.
+        self.patch_track(participant, track, patch, Some(participant));
         Ok(())
     }
 
-    /// Applies to the roster what differs, and tells everyone.
+    /// Applies to the roster what differs, and tells everyone but `except`.
     pub(super) fn patch_track(
         &mut self,
         publisher: ParticipantId,
         id: TrackId,
         mut patch: TrackPatch,
+        except: Option<ParticipantId>,
     ) {
         let Some(session) = self.sessions.get_mut(&publisher) else {
             return;
@@ -161,6 +173,7 @@ impl Room {
         };
         patch.muted = patch.muted.filter(|muted| *muted != track.muted);
         patch.name = patch.name.filter(|name| *name != track.name);
+        patch.meta = patch.meta.filter(|meta| *meta != track.meta);
         patch.codec = patch.codec.filter(|codec| Some(*codec) != track.codec);
         let layers_differ = patch
             .layers
@@ -179,13 +192,16 @@ impl Room {
         if let Some(name) = &patch.name {
             track.name.clone_from(name);
         }
+        if let Some(meta) = &patch.meta {
+            track.meta.clone_from(meta);
+        }
         let hidden = session.grants.hidden;
         if patch != TrackPatch::default() && !hidden {
             let event = ServerEvent::Track(TrackChange {
                 track: id.to_string(),
                 patch,
             });
-            self.tell_all(&event, None);
+            self.tell_all(&event, except);
         }
     }
 

@@ -87,7 +87,7 @@ impl Room {
             muted: Some(muted),
             ..TrackPatch::default()
         };
-        self.patch_track(participant, track, patch);
+        self.patch_track(participant, track, patch, None);
         true
     }
 
@@ -96,6 +96,7 @@ impl Room {
         if settings.metadata != self.settings.metadata {
             let patch = RoomPatch {
                 metadata: Some(settings.metadata.clone()),
+                participants: None,
             };
             self.tell_all(&ServerEvent::Room(RoomChange { patch }), None);
         }

@@ -70,6 +70,9 @@ pub fn read_offer(
             muted: entry.muted,
             width: entry.width,
             height: entry.height,
+            codec: entry.codec.map(Into::into),
+            stereo: entry.stereo,
+            dtx: entry.dtx,
         });
     }
     Ok(Offer {
@@ -178,6 +181,9 @@ mod tests {
             muted: false,
             width: 0,
             height: 0,
+            codec: None,
+            stereo: false,
+            dtx: false,
         };
         let with = |publish| OfferMessage {
             publish,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use signaling::Server;
-use signaling::auth::Claims;
+use signaling::auth::{self, Claims, RoomClaim};
+use signaling::config::Secret;
+use signaling::{Config, Server};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -103,7 +104,7 @@ async fn two_meet_talk_and_leave() {
     let (mut ann, welcome) = Client::join(&server, "ann").await;
     assert_eq!(welcome["v"], 1);
     let (mut bob, _) = Client::join(&server, "bob").await;
-    assert_eq!(ann.hear().await["participant"]["identity"], "bob");
+    assert_eq!(ann.hear().await["p"]["identity"], "bob");
     bob.say(&json!({ "t": "send", "id": 1, "topic": "chat", "data": "hello" }))
         .await;
     assert_eq!(bob.hear().await, json!({ "t": "ok", "id": 1 }));
@@ -274,7 +275,7 @@ async fn a_lost_socket_is_resumed() {
         (&json!("welcome"), &json!(true))
     );
     assert_ne!(again["resumeKey"], welcome["resumeKey"]);
-    assert_eq!(back.hear().await["participant"]["identity"], "bob");
+    assert_eq!(back.hear().await["p"]["identity"], "bob");
     back.is_well().await;
     // A token of somebody else does not help with a stolen key.
     let mut thief = Client::new(&server).await;
@@ -284,6 +285,74 @@ async fn a_lost_socket_is_resumed() {
     assert_eq!(thief.hear().await["code"], "resume_unknown");
     back.is_well().await;
     bob.is_well().await;
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends_and_its_end_cuts_no_session() {
+    let server = server().await;
+    // Past its end, but within the 30 s that clocks may differ: good for about 2 s more.
+    let ending = sign(Claims {
+        exp: now_s() - 28,
+        ..claims("ann")
+    });
+    let mut ann = Client::new(&server).await;
+    ann.say(&json!({ "t": "hello", "v": [1], "token": ending }))
+        .await;
+    let welcome = ann.hear().await;
+    let renewed = ann.hear().await;
+    assert_eq!(
+        (&welcome["t"], &renewed["t"]),
+        (&json!("welcome"), &json!("token"))
+    );
+    assert_eq!(
+        renewed.get("n"),
+        None,
+        "only the latest counts: it is no event"
+    );
+    let fresh = renewed["token"].as_str().unwrap();
+    let grants = auth::verify(&config().auth, fresh, now_s() + 590).unwrap();
+    assert!(grants.identity.as_deref() == Some("ann") && grants.may_join("r"));
+    let resume = |token: &str, key: &Value| {
+        let resume = json!({ "session": welcome["session"], "key": key, "n": welcome["n"] });
+        json!({ "t": "hello", "v": [1], "token": token, "resume": resume })
+    };
+    // The old token is looked at before the key: it tells when it is over.
+    let refusal = loop {
+        let mut late = Client::new(&server).await;
+        late.say(&resume(&ending, &json!("wrong"))).await;
+        let error = late.hear().await;
+        if error["code"] != "resume_unknown" {
+            break error;
+        }
+    };
+    assert_eq!(refusal["code"], "token_expired");
+    ann.is_well().await;
+    drop(ann);
+    let mut back = Client::new(&server).await;
+    back.say(&resume(fresh, &welcome["resumeKey"])).await;
+    assert_eq!(back.hear().await["resumed"], true);
+}
+
+#[tokio::test]
+async fn other_keys_count_at_once_and_sessions_go_on() {
+    let server = server().await;
+    let (mut ann, welcome) = Client::join(&server, "ann").await;
+    let mut next = Config::default().auth;
+    let secret = Secret::new("another secret of 32 bytes or more");
+    next.keys.insert("next".to_owned(), secret);
+    server.replace_keys(next.clone());
+    let resume = json!({ "session": welcome["session"], "key": welcome["resumeKey"], "n": 0 });
+    let mut refused = Client::new(&server).await;
+    let hello = json!({ "t": "hello", "v": [1], "token": token("ann"), "resume": resume });
+    refused.say(&hello).await;
+    assert_eq!(refused.last_words().await.1, 4001);
+    let mut bob = Client::new(&server).await;
+    let signed = auth::sign(&next, "next", claims("bob")).unwrap();
+    bob.say(&json!({ "t": "hello", "v": [1], "token": signed }))
+        .await;
+    assert_eq!(bob.hear().await["t"], "welcome");
+    assert_eq!(ann.hear().await["t"], "joined");
+    ann.is_well().await;
 }
 
 #[tokio::test]
@@ -356,6 +425,63 @@ async fn failed_attempts_are_limited_and_good_tokens_still_work() {
     assert_eq!(codes[0], (401, false));
     assert!(codes.contains(&(429, true)), "{codes:?}");
     Client::join(&server, "ann").await;
+}
+
+#[tokio::test]
+async fn a_token_sets_up_the_room_that_its_join_opens() {
+    let server = server().await;
+    let small = Claims {
+        room_config: Some(RoomClaim {
+            max_participants: 1,
+            metadata: "a small room".to_owned(),
+            ..RoomClaim::default()
+        }),
+        ..claims("ann")
+    };
+    let mut ann = Client::new(&server).await;
+    ann.say(&json!({ "t": "hello", "v": [1], "token": sign(small) }))
+        .await;
+    assert_eq!(ann.hear().await["room"]["metadata"], "a small room");
+    let mut bob = Client::new(&server).await;
+    bob.say(&json!({ "t": "hello", "v": [1], "token": token("bob") }))
+        .await;
+    let (words, close) = bob.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("room_full"), 4004));
+    ann.is_well().await;
+}
+
+#[tokio::test]
+async fn a_server_that_opens_no_rooms_by_itself_says_so() {
+    let mut config = config();
+    config.rooms.auto_create = false;
+    let server = Server::start(&config).await.unwrap();
+    let mut early = Client::new(&server).await;
+    let hello = json!({ "t": "hello", "v": [1], "token": token("ann") });
+    early.say(&hello).await;
+    let (words, close) = early.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("room_not_found"), 4004));
+    let admin = bearer(&admin_token());
+    let headers = [
+        ("Authorization", admin.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    ask(&server, "PUT /v1/rooms/r", &headers, "{}").await;
+    Client::join(&server, "ann").await;
+}
+
+#[tokio::test]
+async fn joins_are_limited_by_api_key() {
+    let mut config = config();
+    (config.limits.joins_per_second, config.limits.joins_burst) = (1, 1);
+    let server = Server::start(&config).await.unwrap();
+    let (mut ann, _) = Client::join(&server, "ann").await;
+    let mut bob = Client::new(&server).await;
+    bob.say(&json!({ "t": "hello", "v": [1], "token": token("bob") }))
+        .await;
+    let (words, close) = bob.last_words().await;
+    assert_eq!((&words[0]["code"], close), (&json!("rate_limited"), 4029));
+    assert!(words[0]["retryAfterMs"].as_u64().unwrap() > 0);
+    ann.is_well().await;
 }
 
 #[tokio::test]

@@ -45,6 +45,9 @@ fn track() -> (Track, PacketId) {
         muted: false,
         width: 640,
         height: 360,
+        codec: None,
+        stereo: false,
+        dtx: false,
     };
     let no_rids: [Rid; 0] = [];
     let mut track = Track::new(ownership, Kind::Video, &publish, &no_rids);
