@@ -39,7 +39,8 @@ pub(crate) struct Feedback<'a> {
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     epoch: Instant,
-    /// For `sequence % WINDOW`: the arrival's tick plus one, 0 for none.
+    /// For `sequence % WINDOW`: the arrival's tick plus one, 0 for none. Empty until the first packet:
+    /// most peers only receive.
     ticks: Box<[u64]>,
     /// One past the highest number seen, extended; starts one cycle up so that late ones fit below.
     end: Option<u64>,
@@ -55,7 +56,7 @@ impl Arrivals {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             epoch: now,
-            ticks: vec![0; index(WINDOW)].into_boxed_slice(),
+            ticks: Box::default(),
             end: None,
             next: 0,
             last_report: now,
@@ -153,6 +154,9 @@ impl Arrivals {
     }
 
     fn begin_at(&mut self, extended: u64) {
+        if self.ticks.is_empty() {
+            self.ticks = vec![0; index(WINDOW)].into_boxed_slice();
+        }
         self.ticks.fill(0);
         self.end = Some(extended + 1);
         self.next = extended;

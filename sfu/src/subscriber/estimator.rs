@@ -23,8 +23,9 @@ const LOSS_HIGH: f64 = 0.10;
 const TRENDS_MAX: u32 = 60;
 /// Two decreases are at least this far apart: one round of feedback must see the first one's effect.
 const DECREASE_INTERVAL: Duration = Duration::from_millis(300);
-/// Packets remembered until their feedback arrives: 4 s of 500 packets/s. A power of two.
-const SENT_MAX: usize = 2048;
+/// Packets remembered until their feedback arrives: 2 s of 500 packets/s, where feedback comes within a
+/// round trip and 100 ms. A power of two.
+const SENT_MAX: usize = 1024;
 /// A REMB older than this is no limit any more.
 const REMB_LIFETIME: Duration = Duration::from_secs(5);
 
