@@ -135,6 +135,7 @@ impl Bench {
             },
             certificate: Arc::new(Certificate::generate()),
             seed: [3; 32],
+            has_seeded_dtls: false,
             started: now,
             ntp_at_start: 3_900_000_000 << 32,
         });

@@ -57,6 +57,9 @@ pub struct ShardOptions {
     pub certificate: Arc<Certificate>,
     /// Where its randomness comes from: from the system in a server, fixed in a simulation.
     pub seed: [u8; 32],
+    /// DTLS draws from the seed as well, so that a simulation repeats itself. Never in a server: hello
+    /// randoms and record nonces of a connection would come from 64 bits.
+    pub has_seeded_dtls: bool,
     /// The moment `ntp_at_start` stands for.
     pub started: Instant,
     /// NTP time (RFC 5905, 32.32 bits) at `started`.

@@ -66,6 +66,7 @@ impl World {
             },
             certificate: certificate(),
             seed: bytes,
+            has_seeded_dtls: true,
             started: start,
             ntp_at_start: 3_900_000_000 << 32,
         });
@@ -302,6 +303,7 @@ impl World {
                 .expect("who offered is known")
                 .accept(self.now, &answer.sdp);
         }
+        self.checker.note_event(self.now, &event);
         self.events.push((self.now, event));
     }
 
