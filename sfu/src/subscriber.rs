@@ -11,6 +11,7 @@ pub(crate) mod slot;
 pub(crate) mod subscription;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -19,6 +20,7 @@ use crate::ids::TrackId;
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::srtp::SendContext;
 use crate::publisher::Received;
+use crate::publisher::layer::PacketRing;
 use crate::publisher::track::Track;
 use crate::sfu::{Kind, View, Wants};
 use crate::shard::{Arena, Path};
@@ -31,8 +33,10 @@ use crate::subscriber::slot::{Action, Outgoing, Queued, Slot};
 const VIDEO_QUEUE_MAX: usize = 512;
 /// Audio packets waiting for one subscriber: over a second of three speakers.
 const AUDIO_QUEUE_MAX: usize = 256;
-/// Packets of a new layer that may have overtaken its keyframe's first packet.
-const OVERTAKEN_MAX: u64 = 64;
+/// Packets of a new layer that may have overtaken its keyframe's first packet: they go out in one burst.
+const OVERTAKEN_MAX: usize = 64;
+/// How far they may be ahead of it: what a layer's history holds.
+const OVERTAKEN_REACH: u64 = 1024;
 /// Packets one subscriber may ask for between two flushes.
 const NACKS_MAX: usize = 1000;
 /// Choices a subscriber may leave for tracks that do not exist (any more).
@@ -107,11 +111,14 @@ impl Subscriber {
             return false;
         };
         let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
+        let mut descriptor = meta.descriptor;
+        descriptor.keyframe &= subscription.has_not_passed(received.encoding, meta.sequence)
+            && overtaken(&encoding.layer.ring, meta.sequence).is_some();
         let selector = &mut subscription.selector;
         let selection = match payload.is_empty() {
             true if selector.current() == Some(layer) => Selection::Drop,
             true => Selection::Ignore,
-            false => selector.select(layer, &meta.descriptor),
+            false => selector.select(layer, &descriptor),
         };
         let action = match selection {
             Selection::Forward => Action::Forward,
@@ -128,6 +135,7 @@ impl Subscriber {
             marker: selector.marker(&meta.descriptor, meta.marker),
         };
         let (kind, sequence) = (slot.kind, meta.sequence);
+        subscription.note_passed(received.encoding, sequence);
         self.push(kind, queued);
         if action == Action::Switch {
             self.has_news = true;
@@ -142,11 +150,8 @@ impl Subscriber {
             return;
         };
         let ring = &encoding.layer.ring;
-        if ring.newest_sequence().is_none_or(|newest| newest <= first) {
-            return;
-        }
         let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
-        for sequence in first + 1..first + OVERTAKEN_MAX {
+        for sequence in overtaken(ring, first).into_iter().flatten() {
             let Some(packet) = ring.find(sequence).filter(|id| *id < received.packet) else {
                 continue;
             };
@@ -165,6 +170,7 @@ impl Subscriber {
                 Selection::Ignore => continue,
             };
             let marker = subscription.selector.marker(&meta.descriptor, meta.marker);
+            subscription.note_passed(received.encoding, sequence);
             let (generation, encoding, kind) = (slot.generation, received.encoding, slot.kind);
             let queued = Queued {
                 slot: index,
@@ -353,6 +359,22 @@ impl Subscriber {
     }
 }
 
+/// The numbers after a packet's that may have come in before it.
+///
+/// `None`: too many have. A stream that began with it and left some of them out would have a hole that no
+/// loss made and nobody fills.
+fn overtaken(ring: &PacketRing, first: u64) -> Option<Range<u64>> {
+    let end = ring.newest_sequence().unwrap_or(first) + 1;
+    let numbers = first + 1..end.max(first + 1);
+    if end.saturating_sub(first) > OVERTAKEN_REACH {
+        return None;
+    }
+    let here = numbers
+        .clone()
+        .filter(|number| ring.find(*number).is_some());
+    (here.take(OVERTAKEN_MAX + 1).count() <= OVERTAKEN_MAX).then_some(numbers)
+}
+
 /// Before the first receiver report.
 const RTT_INITIAL: Duration = Duration::from_millis(50);
 
@@ -393,3 +415,6 @@ fn send_queued(
     };
     slot.send(queued, track, out)
 }
+
+#[cfg(test)]
+mod tests;
