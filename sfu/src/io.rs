@@ -195,6 +195,7 @@ impl Sfu {
                 candidates: addresses::candidates(&advertised, udp.port(), self.tcp_port),
                 certificate: Arc::clone(&certificate),
                 seed: fresh_seed().map_err(StartError::System)?,
+                has_seeded_dtls: false,
                 started,
                 ntp_at_start,
             };

@@ -224,8 +224,8 @@ pub enum Event {
         /// The new state.
         state: TransportState,
     },
-    /// A participant had to be ended by the core (a panic in its packet handling, for one); it is
-    /// gone, as after `Leave`.
+    /// A participant had to be ended by the core (a panic in its packet handling or in its room, for
+    /// one); it is gone, as after `Leave`.
     ParticipantEnded {
         /// Who.
         participant: ParticipantId,

@@ -11,6 +11,7 @@ pub(crate) mod slot;
 pub(crate) mod subscription;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -19,7 +20,7 @@ use crate::ids::TrackId;
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::srtp::SendContext;
 use crate::publisher::Received;
-use crate::publisher::layer::PacketMeta;
+use crate::publisher::layer::{PacketMeta, PacketRing};
 use crate::publisher::track::Track;
 use crate::sfu::{Kind, View, Wants};
 use crate::shard::{Arena, Path};
@@ -32,8 +33,10 @@ use crate::subscriber::slot::{Action, LaneId, Outgoing, Queued, Slot, abs_send_t
 const VIDEO_QUEUE_MAX: usize = 512;
 /// Audio packets waiting for one subscriber: over a second of three speakers.
 const AUDIO_QUEUE_MAX: usize = 256;
-/// Packets of a new layer that may have overtaken its keyframe's first packet.
-const OVERTAKEN_MAX: u64 = 64;
+/// Packets of a new layer that may have overtaken its keyframe's first packet: they go out in one burst.
+const OVERTAKEN_MAX: usize = 64;
+/// How far they may be ahead of it: what a layer's history holds.
+const OVERTAKEN_REACH: u64 = 1024;
 /// Packets one subscriber may ask for between two flushes.
 const NACKS_MAX: usize = 1000;
 /// Choices a subscriber may leave for tracks that do not exist (any more).
@@ -55,20 +58,25 @@ pub(crate) struct Offered<'a> {
     layer: u8,
     /// It is padding only.
     is_empty: bool,
+    /// A stream can begin with it: a keyframe does, and not too much overtook it.
+    is_start: bool,
 }
 
 impl<'a> Offered<'a> {
     /// `None`: the packet is gone already.
     pub(crate) fn new(track: &'a Track, received: &'a Received) -> Option<Self> {
         let encoding = track.encodings.get(received.encoding)?;
-        let (meta, payload, _) = encoding.layer.ring.get(received.packet)?;
+        let ring = &encoding.layer.ring;
+        let (meta, payload, _) = ring.get(received.packet)?;
         let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
+        let is_keyframe = meta.descriptor.keyframe;
         Some(Self {
             track,
             received,
             meta,
             layer,
             is_empty: payload.is_empty(),
+            is_start: is_keyframe && overtaken(ring, meta.sequence).is_some(),
         })
     }
 }
@@ -125,6 +133,7 @@ impl Subscriber {
             meta,
             layer,
             is_empty,
+            is_start,
         } = *offered;
         let Some(slot) = self.slots.get_mut(index) else {
             return false;
@@ -135,11 +144,14 @@ impl Subscriber {
         if subscription.track != received.track {
             return false;
         }
+        let mut descriptor = meta.descriptor;
+        descriptor.keyframe =
+            is_start && subscription.has_not_passed(received.encoding, meta.sequence);
         let selector = &mut subscription.selector;
         let selection = match is_empty {
             true if selector.current() == Some(layer) => Selection::Drop,
             true => Selection::Ignore,
-            false => selector.select(layer, &meta.descriptor),
+            false => selector.select(layer, &descriptor),
         };
         let action = match selection {
             Selection::Forward => Action::Forward,
@@ -159,6 +171,7 @@ impl Subscriber {
             marker: selector.marker(&meta.descriptor, meta.marker),
         };
         let kind = slot.kind;
+        subscription.note_passed(received.encoding, meta.sequence);
         self.push(kind, queued);
         if action == Action::Switch {
             self.has_news = true;
@@ -173,11 +186,8 @@ impl Subscriber {
             return;
         };
         let ring = &encoding.layer.ring;
-        if ring.newest_sequence().is_none_or(|newest| newest <= first) {
-            return;
-        }
         let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
-        for sequence in first + 1..first + OVERTAKEN_MAX {
+        for sequence in overtaken(ring, first).into_iter().flatten() {
             let Some(packet) = ring.find(sequence).filter(|id| *id < received.packet) else {
                 continue;
             };
@@ -196,6 +206,7 @@ impl Subscriber {
                 Selection::Ignore => continue,
             };
             let marker = subscription.selector.marker(&meta.descriptor, meta.marker);
+            subscription.note_passed(received.encoding, sequence);
             let kind = slot.kind;
             let queued = Queued {
                 packet,
@@ -373,6 +384,22 @@ impl Subscriber {
     }
 }
 
+/// The numbers after a packet's that may have come in before it.
+///
+/// `None`: too many have. A stream that began with it and left some of them out would have a hole that no
+/// loss made and nobody fills.
+fn overtaken(ring: &PacketRing, first: u64) -> Option<Range<u64>> {
+    let end = ring.newest_sequence().unwrap_or(first) + 1;
+    let numbers = first + 1..end.max(first + 1);
+    if end.saturating_sub(first) > OVERTAKEN_REACH {
+        return None;
+    }
+    let here = numbers
+        .clone()
+        .filter(|number| ring.find(*number).is_some());
+    (here.take(OVERTAKEN_MAX + 1).count() <= OVERTAKEN_MAX).then_some(numbers)
+}
+
 /// Before the first receiver report.
 const RTT_INITIAL: Duration = Duration::from_millis(50);
 
@@ -426,3 +453,6 @@ fn send_queue(
     }
     Flushed::Done
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,7 @@ impl Stage {
             },
             certificate: Arc::new(Certificate::generate()),
             seed: [3; 32],
+            has_seeded_dtls: false,
             started: now,
             ntp_at_start: 3_900_000_000 << 32,
         });

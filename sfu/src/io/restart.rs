@@ -153,6 +153,7 @@ mod tests {
             },
             certificate: Arc::new(Certificate::generate()),
             seed: fresh_seed().unwrap(),
+            has_seeded_dtls: false,
             started: now,
             ntp_at_start: 0,
         })

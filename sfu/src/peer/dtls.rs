@@ -28,22 +28,11 @@ impl Certificate {
     pub fn generate() -> Self {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .expect("making a key needs nothing but randomness");
-        let config = Config::builder()
-            // Only addresses that passed ICE get here, so a cookie would only cost a round trip.
-            .use_server_cookie(false)
-            .require_client_certificate(true)
-            .handshake_timeout(HANDSHAKE_MAX)
-            .flight_start_rto(RETRANSMIT_AFTER)
-            .flight_retries(RETRANSMITS_MAX)
-            .max_queue_rx(INBOUND_MAX)
-            .max_queue_tx(OUTBOUND_MAX + 16)
-            .build()
-            .expect("the timings are in range");
         let fingerprint = Fingerprint::of(HashAlgorithm::Sha256, &certificate.certificate);
         Self(Arc::new(Identity {
             certificate,
             fingerprint,
-            config: Arc::new(config),
+            config: config(None),
         }))
     }
 
@@ -51,6 +40,27 @@ impl Certificate {
     pub(crate) fn fingerprint(&self) -> &Fingerprint {
         &self.0.fingerprint
     }
+}
+
+/// How every connection is set up.
+///
+/// A seed makes what the engine draws itself repeatable: the jitter of its timers, but hello randoms and
+/// record nonces too (keys and signatures come from the system all the same). For simulations only.
+fn config(seed: Option<u64>) -> Arc<Config> {
+    let config = Config::builder()
+        // Only addresses that passed ICE get here, so a cookie would only cost a round trip.
+        .use_server_cookie(false)
+        .require_client_certificate(true)
+        .handshake_timeout(HANDSHAKE_MAX)
+        .flight_start_rto(RETRANSMIT_AFTER)
+        .flight_retries(RETRANSMITS_MAX)
+        .max_queue_rx(INBOUND_MAX)
+        .max_queue_tx(OUTBOUND_MAX + 16);
+    let config = match seed {
+        Some(seed) => config.dangerously_set_rng_seed(seed),
+        None => config,
+    };
+    Arc::new(config.build().expect("the timings are in range"))
 }
 
 /// The hash of a certificate as it stands in SDP (RFC 8122 §5).
@@ -265,15 +275,21 @@ enum Ready {
 
 impl Dtls {
     /// Starts a connection. In the active role the first message is ready at once.
+    ///
+    /// `seed` is for simulations; a server has none.
     pub(crate) fn new(
         now: Instant,
         certificate: &Certificate,
         role: DtlsRole,
         expected: Fingerprint,
+        seed: Option<u64>,
     ) -> Self {
         let identity = &certificate.0;
-        let mut engine =
-            dimpl::Dtls::new_12(identity.config.clone(), identity.certificate.clone(), now);
+        let config = match seed {
+            Some(_) => config(seed),
+            None => identity.config.clone(),
+        };
+        let mut engine = dimpl::Dtls::new_12(config, identity.certificate.clone(), now);
         engine.set_active(role == DtlsRole::Active);
         let mut dtls = Self {
             state: State::Unverified(engine),

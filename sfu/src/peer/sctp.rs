@@ -2,7 +2,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -55,7 +55,8 @@ pub(crate) enum SendError {
 pub(crate) struct DataChannels {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
-    channels: HashMap<StreamId, Channel>,
+    /// In order, so that what happens to all of them happens in the same order each time.
+    channels: BTreeMap<StreamId, Channel>,
     message_bytes_max: usize,
     packets: VecDeque<Bytes>,
     events: VecDeque<DataEvent>,
@@ -88,7 +89,7 @@ impl DataChannels {
         Self {
             endpoint: Endpoint::new(Arc::new(config), Some(Arc::new(server))),
             association: None,
-            channels: HashMap::new(),
+            channels: BTreeMap::new(),
             message_bytes_max: limit.min(MESSAGE_BYTES_MAX),
             packets: VecDeque::new(),
             events: VecDeque::new(),

@@ -47,6 +47,8 @@ pub(crate) struct Transport {
     certificate: std::sync::Arc<Certificate>,
     role: DtlsRole,
     fingerprint: Fingerprint,
+    /// What DTLS draws from in a simulation.
+    dtls_seed: Option<u64>,
     dtls: Option<Dtls>,
     has_failed: bool,
     /// Consent ran out (RFC 7675): nothing but replies to checks may be sent until it is back.
@@ -88,10 +90,13 @@ pub(crate) struct Remote {
 
 impl Transport {
     /// Waits for the first connectivity check with these credentials.
+    ///
+    /// `dtls_seed` is for simulations; a server has none.
     pub(crate) fn new(
         local: Credentials,
         remote: Remote,
         certificate: std::sync::Arc<Certificate>,
+        dtls_seed: Option<u64>,
     ) -> Self {
         let mut ice = IceLite::new(local);
         ice.set_remote(remote.credentials);
@@ -100,6 +105,7 @@ impl Transport {
             certificate,
             role: remote.role,
             fingerprint: remote.fingerprint,
+            dtls_seed,
             dtls: None,
             has_failed: false,
             is_silenced: false,
@@ -160,7 +166,13 @@ impl Transport {
         };
         if opened.is_some() && self.dtls.is_none() && !self.has_failed {
             let fingerprint = self.fingerprint.clone();
-            self.dtls = Some(Dtls::new(now, &self.certificate, self.role, fingerprint));
+            self.dtls = Some(Dtls::new(
+                now,
+                &self.certificate,
+                self.role,
+                fingerprint,
+                self.dtls_seed,
+            ));
         }
         PathChange {
             opened,

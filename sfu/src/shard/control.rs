@@ -11,12 +11,32 @@ use crate::sfu::{
     Command, Event, JoinOptions, MediaGrants, RoomConfig, Source, SubscribeChange, View, Wants,
 };
 use crate::shard::Shard;
+use crate::shard::panics::Unit;
 use crate::shard::reconcile::Announce;
 use crate::subscriber::Subscriber;
 
 impl Shard {
     /// Carries out one command; what comes of it is told by `poll_event`.
+    ///
+    /// A panic ends everyone in the room it was for and nothing else.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
+        let Some(room) = self.room_of(&command) else {
+            return self.carry_out(now, command);
+        };
+        let (joining, closing) = match &command {
+            Command::Join { participant, .. } => (Some(*participant), None),
+            Command::CloseRoom { room } => (None, Some(*room)),
+            _ => (None, None),
+        };
+        let done = self.contain(now, Unit::Room(room), |shard| shard.carry_out(now, command));
+        if done.is_none() {
+            // Who was not in yet is told as well, and the service knows this room no more.
+            joining.into_iter().for_each(|who| self.tell_ended(who));
+            closing.into_iter().for_each(|room| self.forget_room(room));
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, command: Command) {
         match command {
             Command::CreateRoom { room, config } => self.create_room(room, config),
             Command::CloseRoom { room } => self.close_room(now, room),
@@ -113,8 +133,13 @@ impl Shard {
         }
         // Nobody is left to be told: the service ends the sessions itself.
         self.events.truncate(told);
-        self.rooms.try_remove(key);
-        self.room_keys.remove(&id);
+        self.forget_room(id);
+    }
+
+    fn forget_room(&mut self, id: RoomId) {
+        if let Some(key) = self.room_keys.remove(&id) {
+            self.rooms.try_remove(key);
+        }
         self.metrics.rooms = self.rooms.len() as u64;
     }
 

@@ -169,7 +169,9 @@ impl Shard {
                 fingerprint: remote.fingerprint.clone(),
                 role: remote.our_role(),
             };
-            let transport = Transport::new(local, remote, self.options.certificate.clone());
+            let certificate = self.options.certificate.clone();
+            let seed = self.options.has_seeded_dtls.then(|| self.random.random());
+            let transport = Transport::new(local, remote, certificate, seed);
             if let Some(peer) = self.peers.get_mut(key) {
                 peer.transport = Some(transport);
             }

@@ -11,6 +11,7 @@ use crate::publisher::encoding::clock_rate;
 use crate::publisher::keyframes::Urgency;
 use crate::sfu::{Event, Kind};
 use crate::shard::feedback::FEEDBACK_SSRC;
+use crate::shard::panics::Unit;
 use crate::shard::{DATAGRAM_MAX, Path, Shard, touch};
 use crate::subscriber::slot::low_u32;
 
@@ -53,11 +54,13 @@ impl Shard {
             return;
         };
         self.demux.remove_path(&path, key);
-        let peer = self.peers.get_mut(key);
-        if let Some(transport) = peer.and_then(|peer| peer.transport.as_mut()) {
-            transport.remove_path(path);
-        }
-        self.tell_transport_state(now, key);
+        self.contain(now, Unit::Peer(key), |shard| {
+            let peer = shard.peers.get_mut(key);
+            if let Some(transport) = peer.and_then(|peer| peer.transport.as_mut()) {
+                transport.remove_path(path);
+            }
+            shard.tell_transport_state(now, key);
+        });
     }
 
     /// Puts a peer's next timer on the heap, unless an earlier one is there.
@@ -92,9 +95,27 @@ impl Shard {
             return;
         };
         touch(&mut self.touched, key, peer);
-        if let Some(transport) = &mut peer.transport {
+        let room = peer.room;
+        // What a client's own protocols bring about ends nobody else.
+        let unit = Unit::Peer(key);
+        let ticked = self.contain(now, unit, |shard| shard.tick_transport(now, key));
+        if ticked.is_some() {
+            self.contain(now, Unit::Room(room), |shard| shard.tick_media(now, key));
+        }
+    }
+
+    fn tick_transport(&mut self, now: Instant, key: usize) {
+        let transport = self.peers.get_mut(key).and_then(|p| p.transport.as_mut());
+        if let Some(transport) = transport {
             transport.handle_timeout(now);
         }
+        self.drain_transport(now, key);
+    }
+
+    fn tick_media(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
         let timers = &mut peer.timers;
         let is_due = |timer: &mut Option<Instant>| timer.take_if(|at| *at <= now).is_some();
         let (nack, arrivals) = (is_due(&mut timers.nack), is_due(&mut timers.arrivals));
@@ -111,7 +132,6 @@ impl Shard {
         if allocation {
             self.reallocate(now, key);
         }
-        self.drain_transport(now, key);
     }
 
     fn reallocate(&mut self, now: Instant, key: usize) {
@@ -321,19 +341,27 @@ impl Shard {
     fn sweep(&mut self, now: Instant) {
         let tracks: Vec<usize> = self.tracks.iter().map(|(key, _)| key).collect();
         for key in tracks {
-            let Some(track) = self.tracks.get_mut(key) else {
-                continue;
-            };
-            let asked = track.keyframes.poll(now);
-            let is_changed = track.kind == Kind::Video && track.has_changed(now);
-            self.send_keyframe_requests(key, asked);
-            if is_changed {
-                self.refresh_track(now, key);
+            if let Some(room) = self.tracks.get(key).map(|track| track.room) {
+                self.contain(now, Unit::Room(room), |shard| shard.look_at_track(now, key));
             }
         }
         let rooms: Vec<usize> = self.rooms.iter().map(|(key, _)| key).collect();
         for key in rooms {
-            self.look_at_speakers(now, key);
+            self.contain(now, Unit::Room(key), |shard| {
+                shard.look_at_speakers(now, key);
+            });
+        }
+    }
+
+    fn look_at_track(&mut self, now: Instant, key: usize) {
+        let Some(track) = self.tracks.get_mut(key) else {
+            return;
+        };
+        let asked = track.keyframes.poll(now);
+        let is_changed = track.kind == Kind::Video && track.has_changed(now);
+        self.send_keyframe_requests(key, asked);
+        if is_changed {
+            self.refresh_track(now, key);
         }
     }
 

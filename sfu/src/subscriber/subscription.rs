@@ -25,6 +25,8 @@ pub(crate) struct Subscription {
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
     keyframe_asked: Option<Instant>,
+    /// The highest number of each encoding that was taken in, forwarded or dropped on purpose.
+    passed: [u64; LAYERS_MAX],
     mappings: Vec<MappedType>,
 }
 
@@ -56,7 +58,23 @@ impl Subscription {
             is_waiting: true,
             told: None,
             keyframe_asked: None,
+            passed: [0; LAYERS_MAX],
             mappings: Vec::new(),
+        }
+    }
+
+    /// Whether nothing of an encoding was taken in from this number on. A keyframe that came so late that
+    /// something was must not begin the stream anew: what follows it would go out twice.
+    pub(crate) fn has_not_passed(&self, encoding: usize, sequence: u64) -> bool {
+        self.passed
+            .get(encoding)
+            .is_none_or(|last| *last < sequence)
+    }
+
+    /// Notes that a packet of an encoding was taken in.
+    pub(crate) fn note_passed(&mut self, encoding: usize, sequence: u64) {
+        if let Some(last) = self.passed.get_mut(encoding) {
+            *last = sequence.max(*last);
         }
     }
 

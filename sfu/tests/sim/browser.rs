@@ -452,7 +452,7 @@ impl Browser {
             let retransmit_after = Duration::from_millis(50); // as libwebrtc does
             // Retransmission timers are jittered: with a seed this side repeats itself.
             let mut config = dimpl::Config::builder()
-                .dangerously_set_rng_seed(u64::from(self.number) + 1)
+                .dangerously_set_rng_seed(self.random.random())
                 .use_server_cookie(false)
                 .flight_start_rto(retransmit_after)
                 .flight_retries(10);
@@ -494,7 +494,7 @@ impl Browser {
                 }
                 Output::KeyingMaterial(material, profile) => self.set_keys(now, profile, &material),
                 Output::Connected if self.lines.iter().any(|line| line.role == Role::Data) => {
-                    self.channels.get_or_insert_with(Channels::new);
+                    self.channels.get_or_insert_with(|| Channels::new(now));
                 }
                 Output::ApplicationData(data) => {
                     let channels = self.channels.as_mut().expect("data was offered");

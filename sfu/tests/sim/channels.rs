@@ -2,20 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sctp_proto::{
     Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event,
-    Payload, PayloadProtocolIdentifier as Ppid, StreamEvent,
+    Payload, PayloadProtocolIdentifier as Ppid, StreamEvent, TransportConfig,
 };
 
 /// Stream numbers of the two channels.
 pub(crate) const RELIABLE: u16 = 0;
 pub(crate) const LOSSY: u16 = 2;
 
+/// How long an INIT waits for its answer, at first.
+const INIT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// An association and what came in over it.
 pub(crate) struct Channels {
+    /// The same moment on the virtual clock and on the association's.
+    clocks: (Instant, Instant),
     endpoint: Endpoint,
     handle: AssociationHandle,
     association: Association,
@@ -28,10 +33,18 @@ fn remote() -> SocketAddr {
 }
 
 impl Channels {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), None);
-        let (handle, association) = endpoint.connect(ClientConfig::new(), remote()).unwrap();
+        let mut config = ClientConfig::new();
+        let transport = TransportConfig::default()
+            .with_rto_initial_ms(INIT_TIMEOUT.as_millis() as u64)
+            .with_rto_min_ms(200);
+        config.transport = Arc::new(transport);
+        let (handle, association) = endpoint.connect(config, remote()).unwrap();
+        // The crate asks the system for the time when it starts this timer: that tells its clock.
+        let own_start = association.poll_timeout().unwrap() - INIT_TIMEOUT;
         Self {
+            clocks: (now, own_start),
             endpoint,
             handle,
             association,
@@ -51,6 +64,7 @@ impl Channels {
     }
 
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8]) {
+        let now = self.own_time(now);
         let packet = Bytes::copy_from_slice(packet);
         let handled = self.endpoint.handle(now, remote(), None, None, packet);
         if let Some((handle, DatagramEvent::AssociationEvent(event))) = handled {
@@ -67,14 +81,23 @@ impl Channels {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let now = self.own_time(now);
         self.association.handle_timeout(now);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.association.poll_timeout()
+        let (start, own_start) = self.clocks;
+        let at = self.association.poll_timeout()?;
+        Some(start + (at - own_start))
+    }
+
+    fn own_time(&self, now: Instant) -> Instant {
+        let (start, own_start) = self.clocks;
+        own_start + (now - start)
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Vec<Bytes> {
+        let now = self.own_time(now);
         let mut packets = Vec::new();
         while let Some(transmit) = self.association.poll_transmit(now) {
             if let Payload::RawEncode(raw) = transmit.payload {

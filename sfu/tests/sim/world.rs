@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sfu::shard::{Arena, Candidates, Datagram, Path, Shard, ShardOptions};
 use sfu::{
     Certificate, Command, Config, Event, JoinOptions, Kind, MediaGrants, Mid, Offer, ParticipantId,
-    Publish, RoomConfig, RoomId, Source, StreamState, TrackId, View,
+    Publish, RoomConfig, RoomId, Source, StreamState, TrackId, TransportState, View,
 };
 
 use crate::browser::{Browser, Options};
@@ -66,6 +66,7 @@ impl World {
             },
             certificate: certificate(),
             seed: bytes,
+            has_seeded_dtls: true,
             started: start,
             ntp_at_start: 3_900_000_000 << 32,
         });
@@ -301,10 +302,27 @@ impl World {
                 .browsers
                 .iter_mut()
                 .find(|b| b.participant == *participant);
-            browser
-                .expect("who offered is known")
-                .accept(self.now, &answer.sdp);
+            let browser = browser.expect("who offered is known");
+            browser.accept(self.now, &answer.sdp);
+            for published in &answer.published {
+                if let Ok(track) = &published.track {
+                    let place: u16 = published.mid.as_str().parse().unwrap();
+                    let source = browser.number << 8 | place;
+                    self.checker.note_track(self.now, source, *track);
+                }
+            }
         }
+        if let Event::TransportChanged {
+            participant,
+            state: TransportState::Connected,
+        } = &event
+        {
+            let mut browsers = self.browsers.iter();
+            let browser = browsers.find(|b| b.participant == *participant);
+            self.checker
+                .note_secured(browser.expect("who connects is known"));
+        }
+        self.checker.note_event(self.now, &event);
         self.events.push((self.now, event));
     }
 

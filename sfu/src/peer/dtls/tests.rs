@@ -27,7 +27,7 @@ impl Pair {
         let now = start();
         let roles = [DtlsRole::Active, DtlsRole::Passive];
         let end = |i: usize| End {
-            dtls: Dtls::new(now, certificates[i], roles[i], expected[i].clone()),
+            dtls: Dtls::new(now, certificates[i], roles[i], expected[i].clone(), None),
             inbox: VecDeque::new(),
             keys: None,
             is_connected: false,
@@ -170,7 +170,7 @@ fn a_client_hello_in_two_datagrams_is_put_together() {
         let now = start();
         let mut buf = [0; 2048];
         let role = DtlsRole::Active;
-        let mut first = Dtls::new(now, &client, role, server.fingerprint().clone());
+        let mut first = Dtls::new(now, &client, role, server.fingerprint().clone(), None);
         let DtlsOutput::Transmit(length) = first.poll(&mut buf) else {
             panic!("the client speaks first");
         };
@@ -179,7 +179,7 @@ fn a_client_hello_in_two_datagrams_is_put_together() {
             parts.reverse();
         }
         let role = DtlsRole::Passive;
-        let mut second = Dtls::new(now, &server, role, client.fingerprint().clone());
+        let mut second = Dtls::new(now, &server, role, client.fingerprint().clone(), None);
         second.handle_datagram(now, &parts[0]).unwrap();
         assert_eq!(second.poll(&mut buf), DtlsOutput::Nothing);
         second.handle_datagram(now, &parts[1]).unwrap();
@@ -249,7 +249,7 @@ fn garbage_and_truncations_neither_panic_nor_end_a_handshake() {
     let mut buf = [0; 2048];
     for datagram in &seen {
         let fingerprint = certificate.fingerprint().clone();
-        let mut fresh = Dtls::new(now, &certificate, DtlsRole::Passive, fingerprint);
+        let mut fresh = Dtls::new(now, &certificate, DtlsRole::Passive, fingerprint, None);
         for end in 0..datagram.len() {
             let _ = fresh.handle_datagram(now, &datagram[..end]);
             let _ = pair.ends[0].dtls.handle_datagram(now, &datagram[..end]);
