@@ -254,10 +254,11 @@ impl Subscriber {
             if !self.pacer.may_send() {
                 return Flushed::Done;
             }
+            let before = out.arena.used();
             if !send_queued(&mut self.slots, queued, tracks, &mut out) {
                 return Flushed::ArenaFull;
             }
-            self.pacer.sent();
+            self.pacer.sent(out.arena.used() - before);
             self.video_queue.pop_front();
         }
         Flushed::Done

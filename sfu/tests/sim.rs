@@ -24,6 +24,8 @@ mod joining;
 mod layers;
 #[path = "sim/leaving.rs"]
 mod leaving;
+#[path = "sim/limits.rs"]
+mod limits;
 #[path = "sim/losing.rs"]
 mod losing;
 #[path = "sim/media.rs"]

@@ -93,7 +93,6 @@ impl Shard {
             .find(|slot| slot.media.0 == block.ssrc);
         let Some(slot) = slot else { return };
         let has_better = slot.extensions.transport_wide.is_some();
-        let bitrate = slot.bitrate_bps(now);
         if block.last_sr != 0 {
             let ticks = middle
                 .wrapping_sub(block.last_sr)
@@ -104,9 +103,12 @@ impl Shard {
             }
         }
         if !has_better {
+            // The path carries all slots: what one of them lost says something of their sum.
+            let slots = subscriber.slots.iter_mut();
+            let sending = slots.map(|slot| slot.bitrate_bps(now)).sum();
             subscriber
                 .estimator
-                .handle_loss(now, block.fraction_lost, bitrate);
+                .handle_loss(now, block.fraction_lost, sending);
         }
     }
 

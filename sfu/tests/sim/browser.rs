@@ -43,6 +43,10 @@ pub(crate) struct Options {
     pub(crate) dtls_bytes_max: Option<usize>,
     pub(crate) lies_about_certificate: bool,
     pub(crate) nacks: bool,
+    /// Sends sender and receiver reports.
+    pub(crate) reports: bool,
+    /// Sends transport-wide feedback, if that was negotiated.
+    pub(crate) feedback: bool,
 }
 
 impl Options {
@@ -58,6 +62,8 @@ impl Options {
             dtls_bytes_max: None,
             lies_about_certificate: false,
             nacks: true,
+            reports: true,
+            feedback: true,
         }
     }
 
@@ -654,9 +660,10 @@ impl Browser {
             return;
         }
         self.next_feedback = Some(now + FEEDBACK_INTERVAL);
+        let sends = self.options.transport_wide && self.options.feedback;
         let arrivals = std::mem::take(&mut self.arrivals);
         let ends = arrivals.first_key_value().zip(arrivals.last_key_value());
-        let Some(((first, _), (last, _))) = ends.filter(|_| self.options.transport_wide) else {
+        let Some(((first, _), (last, _))) = ends.filter(|_| sends) else {
             return;
         };
         let epoch = self.epoch;
@@ -677,6 +684,9 @@ impl Browser {
             return;
         }
         self.next_report = Some(now + REPORT_INTERVAL);
+        if !self.options.reports {
+            return;
+        }
         let ntp = self.ntp(now);
         let reports: Vec<Vec<u8>> = self
             .senders
