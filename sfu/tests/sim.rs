@@ -18,6 +18,8 @@ mod channels;
 mod chaos;
 #[path = "sim/checker.rs"]
 mod checker;
+#[path = "sim/clocks.rs"]
+mod clocks;
 #[path = "sim/joining.rs"]
 mod joining;
 #[path = "sim/layers.rs"]

@@ -73,7 +73,14 @@ impl Shard {
             return;
         };
         let (ntp, rtp_timestamp) = times;
-        peer.publisher.follow_clock(server_ntp, ntp);
+        let jump = peer.publisher.clock.follow(server_ntp, ntp);
+        let offset = peer.publisher.clock.offset();
+        for other in peer.publisher.bindings().iter().filter(|b| !b.is_rtx) {
+            let track = self.tracks.get_mut(other.track);
+            if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(other.encoding)) {
+                encoding.layer.follow_clock(offset, jump);
+            }
+        }
         let track = self.tracks.get_mut(binding.track);
         if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(binding.encoding)) {
             encoding.handle_sender_report(now, ntp, rtp_timestamp);

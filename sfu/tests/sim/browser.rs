@@ -120,11 +120,13 @@ pub(crate) struct Browser {
     pub(crate) is_gone: bool,
     /// Stops checks, so that consent runs out.
     pub(crate) is_silent: bool,
+    /// How far its wall clock was set forward, in seconds.
+    pub(crate) clock_set: u64,
     pub(crate) connected_at: Option<Instant>,
     pub(crate) secured_at: Option<Instant>,
     pub(crate) senders: Vec<Sender>,
     pub(crate) receivers: BTreeMap<u32, Receiver>,
-    /// What was sent under which SSRC and number.
+    /// What was sent under which SSRC and number, and when it was captured.
     pub(crate) published: Vec<(u32, u16, Stamp, Instant)>,
     pub(crate) transport_feedback: usize,
     pub(crate) receiver_reports: usize,
@@ -176,6 +178,7 @@ impl Browser {
             path: None,
             is_gone: false,
             is_silent: false,
+            clock_set: 0,
             connected_at: None,
             secured_at: None,
             senders: Vec::new(),
@@ -596,7 +599,7 @@ impl Browser {
                     let packets = sender
                         .expect("a NACK for a stream of ours")
                         .retransmit(&lost);
-                    self.send_packets(now, packets);
+                    self.send_packets(packets);
                 }
                 Rtcp::KeyframeRequest { media } => {
                     let sender = self.senders.iter_mut().find(|sender| sender.ssrc == media);
@@ -623,11 +626,11 @@ impl Browser {
     fn send_media(&mut self, now: Instant) {
         for index in 0..self.senders.len() {
             let packets = self.senders[index].handle_timeout(now);
-            self.send_packets(now, packets);
+            self.send_packets(packets);
         }
     }
 
-    fn send_packets(&mut self, now: Instant, packets: Vec<Outgoing>) {
+    fn send_packets(&mut self, packets: Vec<Outgoing>) {
         let (Some(keys), Some(path)) = (&mut self.keys, self.path) else {
             return;
         };
@@ -637,9 +640,9 @@ impl Browser {
                 let number = self.transport_number.to_be_bytes().to_vec();
                 packet.extensions.push((offer::TRANSPORT_WIDE, number));
             }
-            if let Some(stamp) = stamp {
+            if let Some((stamp, captured)) = stamp {
                 self.published
-                    .push((packet.ssrc, packet.sequence, stamp, now));
+                    .push((packet.ssrc, packet.sequence, stamp, captured));
             }
             let bytes = keys.encrypt.encrypt_rtp(&packet.write()).unwrap();
             self.out.push_back((path, bytes.to_vec()));
@@ -713,7 +716,7 @@ impl Browser {
     /// This browser's own wall clock.
     fn ntp(&self, now: Instant) -> u64 {
         let elapsed = now.duration_since(self.epoch);
-        let seconds = 1_000_000 * u64::from(self.number + 1) + elapsed.as_secs();
+        let seconds = 1_000_000 * u64::from(self.number + 1) + self.clock_set + elapsed.as_secs();
         (seconds << 32) | ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000)
     }
 
