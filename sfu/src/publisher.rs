@@ -1,6 +1,7 @@
 //! What a peer sends us: which packet belongs to which track and encoding, learned once per SSRC.
 
 pub(crate) mod arrivals;
+pub(crate) mod clock;
 pub(crate) mod encoding;
 pub(crate) mod keyframes;
 pub(crate) mod layer;
@@ -16,6 +17,7 @@ use crate::ids::{Mid, PayloadType, Rid};
 use crate::metrics::DropReason;
 use crate::peer::negotiation::{Extension, Format, NegotiatedCodec, OfferedSource};
 use crate::publisher::arrivals::Arrivals;
+use crate::publisher::clock::PublisherClock;
 use crate::publisher::encoding::Incoming;
 use crate::publisher::layer::PacketId;
 use crate::publisher::track::Track;
@@ -34,8 +36,7 @@ pub(crate) struct Publisher {
     pub(crate) arrivals: Arrivals,
     /// The transport-wide extension is in use.
     pub(crate) uses_transport_wide: bool,
-    /// The server's NTP clock less the publisher's, in 2^-32 s, by its sender reports.
-    clock_offset: Option<i64>,
+    pub(crate) clock: PublisherClock,
     /// Round trip to the publisher; what holes are asked for again after.
     pub(crate) rtt: Duration,
 }
@@ -80,7 +81,7 @@ impl Publisher {
             bindings: Vec::new(),
             arrivals: Arrivals::new(now),
             uses_transport_wide: false,
-            clock_offset: None,
+            clock: PublisherClock::default(),
             rtt: Duration::from_millis(50),
         }
     }
@@ -254,25 +255,6 @@ impl Publisher {
             }
             _ => false,
         }
-    }
-
-    /// Follows a sender report's clock: the first sets the offset, later ones move it slowly, so
-    /// that one late report cannot shake lip sync.
-    pub(crate) fn follow_clock(&mut self, server_ntp: u64, publisher_ntp: u64) {
-        let measured = server_ntp.wrapping_sub(publisher_ntp).cast_signed();
-        self.clock_offset = Some(match self.clock_offset {
-            // More than 2 s off: the publisher's clock was set, follow at once.
-            Some(offset) if (measured.wrapping_sub(offset)).unsigned_abs() < 2 << 32 => {
-                offset.wrapping_add(measured.wrapping_sub(offset) / 16)
-            }
-            _ => measured,
-        });
-    }
-
-    /// A moment of the publisher's clock in the server's, both NTP 32.32.
-    pub(crate) fn server_ntp(&self, publisher_ntp: u64) -> Option<u64> {
-        self.clock_offset
-            .map(|offset| publisher_ntp.wrapping_add_signed(offset))
     }
 }
 

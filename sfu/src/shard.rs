@@ -67,6 +67,15 @@ pub struct ShardOptions {
     pub ntp_at_start: u64,
 }
 
+impl ShardOptions {
+    fn ntp(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.started);
+        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
+        let elapsed = (elapsed.as_secs() << 32) | fraction;
+        self.ntp_at_start.wrapping_add(elapsed)
+    }
+}
+
 /// Where clients can reach a shard, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Candidates {
@@ -361,10 +370,7 @@ impl Shard {
 
     /// NTP time of a moment, by the clock that was given at the start.
     fn ntp(&self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.options.started);
-        let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
-        let elapsed = (elapsed.as_secs() << 32) | fraction;
-        self.options.ntp_at_start.wrapping_add(elapsed)
+        self.options.ntp(now)
     }
 }
 

@@ -442,11 +442,12 @@ fn send_queue(
             if pacer.as_ref().is_some_and(|pacer| !pacer.may_send()) {
                 return Flushed::Done;
             }
+            let before = out.arena.used();
             if !slot.send(queued, &mut lane, out) {
                 return Flushed::ArenaFull;
             }
             if let Some(pacer) = &mut pacer {
-                pacer.sent();
+                pacer.sent(out.arena.used() - before);
             }
             queue.pop_front();
         }

@@ -18,12 +18,16 @@ mod channels;
 mod chaos;
 #[path = "sim/checker.rs"]
 mod checker;
+#[path = "sim/clocks.rs"]
+mod clocks;
 #[path = "sim/joining.rs"]
 mod joining;
 #[path = "sim/layers.rs"]
 mod layers;
 #[path = "sim/leaving.rs"]
 mod leaving;
+#[path = "sim/limits.rs"]
+mod limits;
 #[path = "sim/losing.rs"]
 mod losing;
 #[path = "sim/media.rs"]

@@ -97,7 +97,7 @@ impl Encoding {
             marker: packet.marker,
             payload_type: packet.payload_type,
             descriptor,
-            arrival: now,
+            arrival: self.layer.note_arrival(now, sequence, timestamp),
             audio_level: packet.audio_level,
         };
         let dependency_descriptor = packet.dependency_descriptor;
@@ -147,11 +147,8 @@ impl Encoding {
     /// Takes in a sender report of this stream.
     pub(crate) fn handle_sender_report(&mut self, now: Instant, ntp: u64, rtp_timestamp: u32) {
         self.reception.sender_report(now, ntp);
-        self.layer.last_sender_report = Some(SenderReport {
-            ntp,
-            rtp_timestamp,
-            arrival: now,
-        });
+        self.layer
+            .handle_sender_report(SenderReport { ntp, rtp_timestamp });
     }
 
     /// Picture size, once a keyframe told it.

@@ -22,8 +22,6 @@ pub(crate) struct SenderReport {
     pub(crate) ntp: u64,
     /// The RTP timestamp of the same moment.
     pub(crate) rtp_timestamp: u32,
-    /// When the report came in.
-    pub(crate) arrival: Instant,
 }
 
 /// One simulcast encoding as it comes from its publisher; a track without simulcast has one.
@@ -34,12 +32,16 @@ pub(crate) struct Layer {
     /// Picture size of the last keyframe that said one.
     pub(crate) size: Option<(u16, u16)>,
     /// The last sender report.
-    pub(crate) last_sender_report: Option<SenderReport>,
+    last_sender_report: Option<SenderReport>,
+    /// What to add to the publisher's NTP times to have the server's, in 2^-32 s.
+    clock_offset: Option<i64>,
     clock_rate: u32,
     rate: RateWindow,
     last_packet: Option<Instant>,
     /// The timestamp of the newest frame, and payload bytes of its longest packet so far.
     newest_frame: (u64, usize),
+    /// The packet furthest on in its stream: sequence number, timestamp, and when it came in.
+    newest: Option<(u64, u64, Instant)>,
 }
 
 impl Layer {
@@ -49,11 +51,27 @@ impl Layer {
             ring: PacketRing::new(kind),
             size: None,
             last_sender_report: None,
+            clock_offset: None,
             clock_rate,
             rate: RateWindow::new(),
             last_packet: None,
             newest_frame: (0, 0),
+            newest: None,
         }
+    }
+
+    /// Notes a packet that comes in; returns when it would have, were it not late: a retransmission says
+    /// nothing of when its frame was due, but what overtook it does.
+    pub(crate) fn note_arrival(&mut self, now: Instant, sequence: u64, timestamp: u64) -> Instant {
+        if let Some((newest, later, arrival)) = self.newest
+            && sequence < newest
+        {
+            let ticks = later.saturating_sub(timestamp).saturating_mul(1_000_000);
+            let before = Duration::from_micros(ticks / u64::from(self.clock_rate));
+            return arrival.checked_sub(before).unwrap_or(now);
+        }
+        self.newest = Some((sequence, timestamp, now));
+        now
     }
 
     /// Keeps a packet; `None` when it is a duplicate or too old, and it must not be forwarded.
@@ -95,7 +113,22 @@ impl Layer {
         self.last_packet
     }
 
-    /// The publisher's wall clock (NTP, 32.32 bits) at an RTP timestamp, by its last sender report.
+    /// Takes in a sender report of this stream.
+    pub(crate) fn handle_sender_report(&mut self, report: SenderReport) {
+        self.last_sender_report = Some(report);
+    }
+
+    /// Takes in how the publisher's clock stands to the server's, and by how much that jumped because
+    /// the clock was set: what the stream reported before goes by the old one.
+    pub(crate) fn follow_clock(&mut self, offset: Option<i64>, jump: i64) {
+        self.clock_offset = offset;
+        if let Some(report) = &mut self.last_sender_report {
+            report.ntp = report.ntp.wrapping_sub(jump.cast_unsigned());
+        }
+    }
+
+    /// The server's wall clock (NTP, 32.32 bits) when what has this RTP timestamp was captured, by the
+    /// publisher's last sender report.
     ///
     /// Right for timestamps within half the 32-bit range of the report, 6 hours at 90 kHz.
     #[expect(
@@ -103,12 +136,18 @@ impl Layer {
         reason = "the wire form of an extended timestamp"
     )]
     pub(crate) fn ntp_of(&self, timestamp: u64) -> Option<u64> {
+        let offset = self.clock_offset?;
         let report = self.last_sender_report?;
         let ticks = (timestamp as u32)
             .wrapping_sub(report.rtp_timestamp)
             .cast_signed();
         let fraction = (i64::from(ticks) << 32).checked_div(i64::from(self.clock_rate))?;
-        Some(report.ntp.wrapping_add_signed(fraction))
+        Some(
+            report
+                .ntp
+                .wrapping_add_signed(fraction)
+                .wrapping_add_signed(offset),
+        )
     }
 }
 
@@ -187,14 +226,18 @@ mod tests {
     }
 
     #[test]
-    fn maps_timestamps_to_the_publishers_clock() {
+    fn maps_timestamps_to_the_servers_clock() {
         let mut layer = Layer::new(Kind::Video, 90_000);
         assert_eq!(layer.ntp_of(0), None);
-        layer.last_sender_report = Some(SenderReport {
-            ntp: 5 << 32,
+        layer.handle_sender_report(SenderReport {
+            ntp: 3 << 32,
             rtp_timestamp: u32::MAX - 89_999,
-            arrival: Instant::now(),
         });
+        assert_eq!(layer.ntp_of(0), None);
+        layer.follow_clock(Some(1 << 32), 0);
+        // The publisher sets its clock back by a second, which changes nothing for what it sends.
+        layer.follow_clock(Some(2 << 32), 1 << 32);
+        layer.follow_clock(Some(3 << 32), 0);
         // Half a second after the report's timestamp, over the 32-bit wrap and a half.
         assert_eq!(
             layer.ntp_of((7 << 32) + 45_000),

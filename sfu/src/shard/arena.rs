@@ -95,6 +95,11 @@ impl Arena {
         });
     }
 
+    /// Bytes committed so far.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
     /// The runs to send, in order.
     pub fn runs(&self) -> &[Run] {
         &self.runs

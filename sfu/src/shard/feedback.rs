@@ -73,7 +73,14 @@ impl Shard {
             return;
         };
         let (ntp, rtp_timestamp) = times;
-        peer.publisher.follow_clock(server_ntp, ntp);
+        let jump = peer.publisher.clock.follow(server_ntp, ntp);
+        let offset = peer.publisher.clock.offset();
+        for other in peer.publisher.bindings().iter().filter(|b| !b.is_rtx) {
+            let track = self.tracks.get_mut(other.track);
+            if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(other.encoding)) {
+                encoding.layer.follow_clock(offset, jump);
+            }
+        }
         let track = self.tracks.get_mut(binding.track);
         if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(binding.encoding)) {
             encoding.handle_sender_report(now, ntp, rtp_timestamp);
@@ -93,7 +100,6 @@ impl Shard {
             .find(|slot| slot.media.0 == block.ssrc);
         let Some(slot) = slot else { return };
         let has_better = slot.extensions().transport_wide.is_some();
-        let bitrate = slot.bitrate_bps(now);
         if block.last_sr != 0 {
             let ticks = middle
                 .wrapping_sub(block.last_sr)
@@ -104,9 +110,12 @@ impl Shard {
             }
         }
         if !has_better {
+            // The path carries all slots: what one of them lost says something of their sum.
+            let slots = subscriber.slots.iter_mut();
+            let sending = slots.map(|slot| slot.bitrate_bps(now)).sum();
             subscriber
                 .estimator
-                .handle_loss(now, block.fraction_lost, bitrate);
+                .handle_loss(now, block.fraction_lost, sending);
         }
     }
 

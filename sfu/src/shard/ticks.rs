@@ -13,7 +13,7 @@ use crate::sfu::{Event, Kind};
 use crate::shard::feedback::FEEDBACK_SSRC;
 use crate::shard::panics::Unit;
 use crate::shard::{DATAGRAM_MAX, Path, Shard, touch};
-use crate::subscriber::slot::low_u32;
+use crate::subscriber::slot::{low_u32, ticks_between};
 
 /// Between sender and receiver reports (RFC 3550 §6.2 allows more often on fast links).
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -292,45 +292,29 @@ impl Shard {
 
     /// The report of one slot, by its publisher's clock moved into the server's (rule 6).
     fn sender_report(
-        &self,
+        &mut self,
         now: Instant,
         key: usize,
         index: usize,
     ) -> Option<(SenderReportFields, String)> {
-        let slot = self.peers.get(key)?.subscriber.slots.get(index)?;
+        let ntp = self.ntp(now);
+        let peer = self.peers.get_mut(key)?;
+        let slot = peer.subscriber.slots.get_mut(index)?;
         let subscription = slot.subscription.as_ref().filter(|s| !s.is_waiting)?;
         let last = slot.last_sent()?;
         let track = self.tracks.get(subscription.track)?;
-        let rate = u64::from(clock_rate(slot.kind));
-        let now_ntp = self.ntp(now);
-        let captured = || {
-            let publisher_ntp = track
-                .encodings
-                .get(last.encoding)?
-                .layer
-                .ntp_of(last.timestamp_in)?;
-            self.peers
-                .get(track.owner)?
-                .publisher
-                .server_ntp(publisher_ntp)
-        };
-        let elapsed = match captured() {
-            Some(captured) => {
-                // 32.32 bits times the clock rate fits 128 bits; a packet of the future is negative.
-                let fraction = i128::from(now_ntp.wrapping_sub(captured).cast_signed());
-                i64::try_from((fraction * i128::from(rate)) >> 32).ok()?
-            }
-            None => {
-                let micros = now.saturating_duration_since(last.arrival).as_micros();
-                i64::try_from(micros * u128::from(rate) / 1_000_000).ok()?
-            }
-        };
+        let layer = &track.encodings.get(last.encoding)?.layer;
+        // Before the publisher's first report its packets are taken to be sent as they are captured.
+        let captured = layer.ntp_of(last.timestamp_in);
+        let captured = captured.unwrap_or_else(|| self.options.ntp(last.arrival));
+        let elapsed = ticks_between(captured, ntp, clock_rate(slot.kind));
+        let timestamp = last.timestamp_out.wrapping_add_signed(elapsed);
+        slot.note_told(timestamp, ntp);
         let (packets, octets) = slot.counts();
-        let rtp_ts = low_u32(last.timestamp_out.wrapping_add_signed(elapsed));
         let fields = SenderReportFields {
             ssrc: slot.media.0,
-            ntp: now_ntp,
-            rtp_ts,
+            ntp,
+            rtp_ts: low_u32(timestamp),
             packets,
             octets,
         };

@@ -163,7 +163,8 @@ impl Estimator {
         self.remb = Some((now, limit));
     }
 
-    /// Takes in the loss of a receiver report, in 1/256, of a receiver that sends nothing better.
+    /// Takes in the loss of a receiver report, in 1/256, of a receiver that sends nothing better;
+    /// `sending_bps` is all that is sent to it.
     pub(crate) fn handle_loss(&mut self, now: Instant, fraction_lost: u8, sending_bps: u64) {
         if f64::from(fraction_lost) / 256.0 > LOSS_HIGH {
             #[expect(clippy::cast_precision_loss, reason = "a bitrate needs no 53 bits")]

@@ -1,27 +1,27 @@
-//! Bounds the bursts a subscriber gets: ten packets at once, then a multiple of the estimate.
+//! Bounds the bursts a subscriber gets: ten full packets at once, then a multiple of the estimate.
 
 use std::time::{Duration, Instant};
 
-/// Packets that may go at once: a frame of a top layer.
-const BURST_PACKETS: f64 = 10.0;
+/// Bytes that may go at once: a frame of a top layer.
+const BURST_BYTES: f64 = 10.0 * 1200.0;
 /// How much faster than the estimate a burst drains (libwebrtc's pacing factor).
 const PACING_FACTOR: f64 = 2.5;
-/// What a packet is taken to weigh; only video is paced and most of its packets are full.
-const PACKET_BITS: f64 = 1200.0 * 8.0;
 
-/// A bucket of packets. Without an estimate it never empties.
+/// A bucket of bytes. Without an estimate it never empties.
+///
+/// The packet that empties it still goes, so the credit may fall below zero by one packet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
     credit: f64,
-    packets_per_second: Option<f64>,
+    bytes_per_second: Option<f64>,
     refilled: Instant,
 }
 
 impl Pacer {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            credit: BURST_PACKETS,
-            packets_per_second: None,
+            credit: BURST_BYTES,
+            bytes_per_second: None,
             refilled: now,
         }
     }
@@ -31,21 +31,21 @@ impl Pacer {
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
         #[expect(clippy::cast_precision_loss, reason = "a bitrate needs no 53 bits")]
-        let rate = estimate_bps.map(|bps| bps as f64 * PACING_FACTOR / PACKET_BITS);
-        self.packets_per_second = rate;
-        let earned = rate.map_or(BURST_PACKETS, |rate| rate * elapsed);
-        self.credit = (self.credit + earned).min(BURST_PACKETS);
+        let rate = estimate_bps.map(|bps| bps as f64 * PACING_FACTOR / 8.0);
+        self.bytes_per_second = rate;
+        let earned = rate.map_or(BURST_BYTES, |rate| rate * elapsed);
+        self.credit = (self.credit + earned).min(BURST_BYTES);
     }
 
     /// A packet may go now.
     pub(crate) fn may_send(&self) -> bool {
-        self.packets_per_second.is_none() || self.credit >= 1.0
+        self.bytes_per_second.is_none() || self.credit > 0.0
     }
 
-    /// A packet went.
-    pub(crate) fn sent(&mut self) {
-        if self.packets_per_second.is_some() {
-            self.credit -= 1.0;
+    /// A packet of this length went.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        if self.bytes_per_second.is_some() {
+            self.credit -= f64::from(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
     }
 
@@ -53,7 +53,7 @@ impl Pacer {
     pub(crate) fn next_send(&self) -> Instant {
         let missing = (1.0 - self.credit).max(0.0);
         let wait = self
-            .packets_per_second
+            .bytes_per_second
             .map_or(0.0, |rate| missing / rate.max(1.0));
         self.refilled + Duration::from_secs_f64(wait.min(1.0)).max(TICK)
     }
@@ -77,9 +77,9 @@ mod tests {
         let mut sent = Vec::new();
         let mut now = start;
         while sent.len() < 50 {
-            pacer.refill(now, Some(960_000)); // 250 packets a second
+            pacer.refill(now, Some(960_000)); // 250 full packets a second
             while pacer.may_send() && sent.len() < 50 {
-                pacer.sent();
+                pacer.sent(1200);
                 sent.push(now);
             }
             now = pacer.next_send();
@@ -101,7 +101,29 @@ mod tests {
         let mut pacer = Pacer::new(Instant::now());
         for _ in 0..1000 {
             assert!(pacer.may_send());
-            pacer.sent();
+            pacer.sent(1200);
         }
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a starting point for the virtual clock"
+    )]
+    fn small_packets_weigh_what_they_are() {
+        let start = Instant::now();
+        let mut pacer = Pacer::new(start);
+        let mut now = start;
+        let mut bytes = 0;
+        while now < start + Duration::from_secs(4) {
+            pacer.refill(now, Some(100_000));
+            while pacer.may_send() {
+                pacer.sent(100);
+                bytes += 100;
+            }
+            now = pacer.next_send();
+        }
+        // The burst, then 2.5 times the estimate.
+        assert!((136_500..137_500).contains(&bytes), "{bytes} bytes");
     }
 }

@@ -28,23 +28,21 @@ pub(crate) struct SwitchClock {
     pub(crate) elapsed_ticks: Option<u64>,
 }
 
-/// Sender reports are believed as far as they agree with arrival times to within this.
+/// Clocks are believed as far as they agree with arrival times to within this.
 const CLOCK_TRUST: Duration = Duration::from_secs(1);
 
 impl SwitchClock {
     /// The time between the last packet sent and the first of the new source.
     ///
-    /// `ntp` holds both moments by the publisher's clock (32.32 bits) where sender reports give
-    /// them; `arrived` is the time between their arrivals, used when there is none or when the
-    /// reports contradict it by more than a second.
-    pub(crate) fn between(ntp: Option<(u64, u64)>, arrived: Duration, clock_rate: u32) -> Self {
+    /// `by_clock` is how far apart they were captured, in ticks, where a clock tells it; `arrived` is
+    /// the time between their arrivals, used when there is none or when the clock contradicts it by
+    /// more than a second.
+    pub(crate) fn between(by_clock: Option<i64>, arrived: Duration, clock_rate: u32) -> Self {
         let ticks_of = |micros: u128| micros * u128::from(clock_rate) / 1_000_000;
         let by_arrival = i128::try_from(ticks_of(arrived.as_micros())).unwrap_or(i128::MAX);
         let trust = i128::try_from(ticks_of(CLOCK_TRUST.as_micros())).unwrap_or(0);
-        let by_reports = ntp.map(|(last, first)| {
-            (i128::from(first.wrapping_sub(last).cast_signed()) * i128::from(clock_rate)) >> 32
-        });
-        let ticks = by_reports
+        let ticks = by_clock
+            .map(i128::from)
             .filter(|ticks| (ticks - by_arrival).abs() <= trust)
             .unwrap_or(by_arrival)
             .max(0);
@@ -139,6 +137,7 @@ impl Rewriter {
     }
 
     /// The source the stream goes on with.
+    #[cfg(test)]
     pub(crate) fn source(&self) -> Option<SourceId> {
         self.source
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::ids::{Mid, PayloadType, Ssrc};
+use crate::ids::{Mid, PayloadType, Ssrc, TrackId};
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::negotiation::NegotiatedCodec;
 use crate::peer::srtp::SendContext;
@@ -58,13 +58,16 @@ pub(crate) struct Slot {
     /// The receiver was told of fewer decode targets than the publisher has active.
     has_limited_targets: bool,
     last: Option<LastSent>,
+    /// What the last sender report told the subscriber.
+    told: Option<Told>,
     packets: u32,
     octets: u32,
 }
 
-/// The last packet that went out, for clocks.
+/// The newest packet that went out, for clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastSent {
+    pub(crate) track: TrackId,
     pub(crate) encoding: usize,
     /// Extended, as it came in.
     pub(crate) timestamp_in: u64,
@@ -72,6 +75,15 @@ pub(crate) struct LastSent {
     pub(crate) timestamp_out: u64,
     /// When it came in.
     pub(crate) arrival: Instant,
+}
+
+/// One moment on two clocks.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Extended, as it goes out.
+    timestamp: u64,
+    /// The server's.
+    ntp: u64,
 }
 
 /// What to do with a queued packet.
@@ -160,6 +172,7 @@ impl Slot {
             next_frame: 0,
             has_limited_targets: false,
             last: None,
+            told: None,
             packets: 0,
             octets: 0,
         }
@@ -195,7 +208,12 @@ impl Slot {
         (self.packets, self.octets)
     }
 
-    /// The last packet that went out.
+    /// Notes what a sender report tells: an extended timestamp and the server's time of it.
+    pub(crate) fn note_told(&mut self, timestamp: u64, ntp: u64) {
+        self.told = Some(Told { timestamp, ntp });
+    }
+
+    /// The newest packet that went out.
     pub(crate) fn last_sent(&self) -> Option<LastSent> {
         self.last
     }
@@ -306,13 +324,16 @@ impl Slot {
         };
         if let Some(subscription) = &mut self.subscription {
             subscription.is_waiting = false;
+            if self.last.is_none_or(|last| last.timestamp_out <= timestamp) {
+                self.last = Some(LastSent {
+                    track: subscription.id,
+                    encoding: lane.encoding,
+                    timestamp_in: meta.timestamp,
+                    timestamp_out: timestamp,
+                    arrival: meta.arrival,
+                });
+            }
         }
-        self.last = Some(LastSent {
-            encoding: lane.encoding,
-            timestamp_in: meta.timestamp,
-            timestamp_out: timestamp,
-            arrival: meta.arrival,
-        });
         Some(SentPacket {
             sequence,
             packet: Some(queued.packet.low()),
@@ -389,24 +410,8 @@ impl Slot {
         } = *lane;
         let clock = self.last.map_or_else(SwitchClock::default, |last| {
             let arrived = meta.arrival.saturating_duration_since(last.arrival);
-            let same_track = self
-                .rewriter
-                .source()
-                .is_some_and(|before| before.0 >> 8 == u64::from(self.generation));
-            let ntp = same_track.then(|| {
-                let last_ntp = track
-                    .encodings
-                    .get(last.encoding)?
-                    .layer
-                    .ntp_of(last.timestamp_in)?;
-                let first_ntp = track
-                    .encodings
-                    .get(encoding)?
-                    .layer
-                    .ntp_of(meta.timestamp)?;
-                Some((last_ntp, first_ntp))
-            });
-            SwitchClock::between(ntp.flatten(), arrived, clock_rate(self.kind))
+            let by_clock = self.ticks_since(&last, encoding, meta, track);
+            SwitchClock::between(by_clock, arrived, clock_rate(self.kind))
         });
         self.rewriter
             .switch(source, meta.sequence, meta.timestamp, clock);
@@ -415,6 +420,47 @@ impl Slot {
         if let Some(mandatory) = parse_mandatory(descriptor) {
             self.frame_offset = self.next_frame.wrapping_sub(mandatory.frame_number);
         }
+    }
+
+    /// How long after the last packet that went out a new source's first was captured, in ticks; `None`
+    /// when no clock tells.
+    ///
+    /// A stream that goes on after a pause has its own clock. Any other source is put where the subscriber
+    /// looks for its time of capture after what the last sender report said: the report holds on, whoever
+    /// publishes what comes next, and lip sync with it.
+    fn ticks_since(
+        &self,
+        last: &LastSent,
+        encoding: usize,
+        meta: &PacketMeta,
+        track: &Track,
+    ) -> Option<i64> {
+        if (last.track, last.encoding) == (track.id, encoding) {
+            return Some(meta.timestamp.wrapping_sub(last.timestamp_in).cast_signed());
+        }
+        let captured = track
+            .encodings
+            .get(encoding)?
+            .layer
+            .ntp_of(meta.timestamp)?;
+        let known = match self.told {
+            Some(told) => told,
+            None if last.track == track.id => Told {
+                timestamp: last.timestamp_out,
+                ntp: track
+                    .encodings
+                    .get(last.encoding)?
+                    .layer
+                    .ntp_of(last.timestamp_in)?,
+            },
+            None => return None,
+        };
+        let due = known.timestamp.wrapping_add_signed(ticks_between(
+            known.ntp,
+            captured,
+            clock_rate(self.kind),
+        ));
+        Some(due.wrapping_sub(last.timestamp_out).cast_signed())
     }
 
     fn skip(&mut self, source: SourceId, meta: &PacketMeta, out: &mut Outgoing<'_>) {
@@ -607,6 +653,14 @@ impl Outbound<'_> {
         }
         Some(end)
     }
+}
+
+/// The time from one moment to another, both NTP (32.32 bits), in ticks of a clock; negative when the
+/// other was before.
+pub(crate) fn ticks_between(from: u64, to: u64, clock_rate: u32) -> i64 {
+    // 64 bits times the rate fit 128, and shifted by 32 they fit 64 again.
+    let ticks = i128::from(to.wrapping_sub(from).cast_signed()) * i128::from(clock_rate);
+    i64::try_from(ticks >> 32).unwrap_or(0)
 }
 
 /// A moment as the abs-send-time extension says it: seconds in 6.18 fixed point since `epoch`,

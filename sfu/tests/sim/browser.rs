@@ -43,6 +43,10 @@ pub(crate) struct Options {
     pub(crate) dtls_bytes_max: Option<usize>,
     pub(crate) lies_about_certificate: bool,
     pub(crate) nacks: bool,
+    /// Sends sender and receiver reports.
+    pub(crate) reports: bool,
+    /// Sends transport-wide feedback, if that was negotiated.
+    pub(crate) feedback: bool,
 }
 
 impl Options {
@@ -58,6 +62,8 @@ impl Options {
             dtls_bytes_max: None,
             lies_about_certificate: false,
             nacks: true,
+            reports: true,
+            feedback: true,
         }
     }
 
@@ -114,11 +120,13 @@ pub(crate) struct Browser {
     pub(crate) is_gone: bool,
     /// Stops checks, so that consent runs out.
     pub(crate) is_silent: bool,
+    /// How far its wall clock was set forward, in seconds.
+    pub(crate) clock_set: u64,
     pub(crate) connected_at: Option<Instant>,
     pub(crate) secured_at: Option<Instant>,
     pub(crate) senders: Vec<Sender>,
     pub(crate) receivers: BTreeMap<u32, Receiver>,
-    /// What was sent under which SSRC and number.
+    /// What was sent under which SSRC and number, and when it was captured.
     pub(crate) published: Vec<(u32, u16, Stamp, Instant)>,
     pub(crate) transport_feedback: usize,
     pub(crate) receiver_reports: usize,
@@ -170,6 +178,7 @@ impl Browser {
             path: None,
             is_gone: false,
             is_silent: false,
+            clock_set: 0,
             connected_at: None,
             secured_at: None,
             senders: Vec::new(),
@@ -590,7 +599,7 @@ impl Browser {
                     let packets = sender
                         .expect("a NACK for a stream of ours")
                         .retransmit(&lost);
-                    self.send_packets(now, packets);
+                    self.send_packets(packets);
                 }
                 Rtcp::KeyframeRequest { media } => {
                     let sender = self.senders.iter_mut().find(|sender| sender.ssrc == media);
@@ -617,11 +626,11 @@ impl Browser {
     fn send_media(&mut self, now: Instant) {
         for index in 0..self.senders.len() {
             let packets = self.senders[index].handle_timeout(now);
-            self.send_packets(now, packets);
+            self.send_packets(packets);
         }
     }
 
-    fn send_packets(&mut self, now: Instant, packets: Vec<Outgoing>) {
+    fn send_packets(&mut self, packets: Vec<Outgoing>) {
         let (Some(keys), Some(path)) = (&mut self.keys, self.path) else {
             return;
         };
@@ -631,9 +640,9 @@ impl Browser {
                 let number = self.transport_number.to_be_bytes().to_vec();
                 packet.extensions.push((offer::TRANSPORT_WIDE, number));
             }
-            if let Some(stamp) = stamp {
+            if let Some((stamp, captured)) = stamp {
                 self.published
-                    .push((packet.ssrc, packet.sequence, stamp, now));
+                    .push((packet.ssrc, packet.sequence, stamp, captured));
             }
             let bytes = keys.encrypt.encrypt_rtp(&packet.write()).unwrap();
             self.out.push_back((path, bytes.to_vec()));
@@ -654,9 +663,10 @@ impl Browser {
             return;
         }
         self.next_feedback = Some(now + FEEDBACK_INTERVAL);
+        let sends = self.options.transport_wide && self.options.feedback;
         let arrivals = std::mem::take(&mut self.arrivals);
         let ends = arrivals.first_key_value().zip(arrivals.last_key_value());
-        let Some(((first, _), (last, _))) = ends.filter(|_| self.options.transport_wide) else {
+        let Some(((first, _), (last, _))) = ends.filter(|_| sends) else {
             return;
         };
         let epoch = self.epoch;
@@ -677,6 +687,9 @@ impl Browser {
             return;
         }
         self.next_report = Some(now + REPORT_INTERVAL);
+        if !self.options.reports {
+            return;
+        }
         let ntp = self.ntp(now);
         let reports: Vec<Vec<u8>> = self
             .senders
@@ -703,7 +716,7 @@ impl Browser {
     /// This browser's own wall clock.
     fn ntp(&self, now: Instant) -> u64 {
         let elapsed = now.duration_since(self.epoch);
-        let seconds = 1_000_000 * u64::from(self.number + 1) + elapsed.as_secs();
+        let seconds = 1_000_000 * u64::from(self.number + 1) + self.clock_set + elapsed.as_secs();
         (seconds << 32) | ((u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000)
     }
 

@@ -358,6 +358,11 @@ impl Checker {
         self.retransmissions += 1;
     }
 
+    /// When a packet was captured.
+    pub(crate) fn captured(&self, stamp: &Stamp) -> Instant {
+        self.published[&key_of(stamp)].captured
+    }
+
     /// Datagrams sent to a path so far.
     pub(crate) fn sent_to(&self, path: Path) -> usize {
         self.sent.get(&path).copied().unwrap_or(0)
@@ -484,8 +489,9 @@ impl Checker {
         }
         assert!(ticks > 0, "{ticks} ticks: {name}");
         if from.source == to.source {
-            let captured = |stamp: &Stamp| self.published[&key_of(stamp)].captured;
-            let elapsed = captured(&to).saturating_duration_since(captured(&from));
+            let elapsed = self
+                .captured(&to)
+                .saturating_duration_since(self.captured(&from));
             let rate = if is_audio { 48.0 } else { 90.0 };
             let drift = f64::from(ticks) / rate - elapsed.as_secs_f64() * 1000.0;
             let allowed = if same_source && !self.is_republished(step) {

@@ -21,6 +21,8 @@ pub(crate) struct Sender {
     pub(crate) encoder: Encoder,
     /// Off: the layer is not encoded at present.
     pub(crate) is_active: bool,
+    /// From the capture of a frame until it is sent: encoding takes its time.
+    pub(crate) latency: Duration,
     /// Audio level in -dBov.
     pub(crate) level: u8,
     /// Redundant audio: the packet before, and that it is sent so.
@@ -39,8 +41,8 @@ pub(crate) struct Sender {
 /// A packet on its way out, without the transport-wide number.
 pub(crate) struct Outgoing {
     pub(crate) packet: Packet,
-    /// What it is, unless it is a retransmission.
-    pub(crate) stamp: Option<Stamp>,
+    /// What it is and when it was captured, unless it is a retransmission.
+    pub(crate) stamp: Option<(Stamp, Instant)>,
 }
 
 impl Sender {
@@ -51,21 +53,27 @@ impl Sender {
         encoder: Encoder,
     ) -> Self {
         let base = u32::from(encoder.source) << 12 | u32::from(encoder.encoding) << 4;
+        let is_audio = encoder.codec == Codec::Opus;
         Self {
             mid: mid.to_owned(),
             rid,
             ssrc: 0x1000_0000 | base,
             rtx: 0x1000_0001 | base,
             is_active: true,
+            latency: Duration::ZERO,
             level: 30,
             red: false,
             keyframe_requests: Vec::new(),
             nacked: 0,
             previous: None,
             next_frame: now,
-            started: now,
+            // So long ago that nothing was captured before.
+            started: now - Duration::from_secs(10),
             // Close to the wrap for some, so that it is crossed.
-            timestamp_base: (base << 13) ^ 0xffff_0000,
+            timestamp_base: ((base << 13) ^ 0xffff_0000).wrapping_sub(match is_audio {
+                true => 480_000,
+                false => 900_000,
+            }),
             rtx_sequence: 7,
             history: HashMap::new(),
             order: VecDeque::new(),
@@ -81,9 +89,10 @@ impl Sender {
         self.is_active.then_some(self.next_frame)
     }
 
-    pub(crate) fn timestamp(&self, now: Instant) -> u32 {
+    /// The RTP timestamp of a moment.
+    pub(crate) fn timestamp(&self, captured: Instant) -> u32 {
         let rate = if self.is_audio() { 48 } else { 90 };
-        let elapsed = now.saturating_duration_since(self.started).as_millis() as u32;
+        let elapsed = captured.duration_since(self.started).as_millis() as u32;
         self.timestamp_base.wrapping_add(elapsed.wrapping_mul(rate))
     }
 
@@ -94,7 +103,8 @@ impl Sender {
         }
         let interval = Duration::from_millis(if self.is_audio() { 20 } else { 33 });
         self.next_frame = (self.next_frame + interval).max(now + interval / 2);
-        let timestamp = self.timestamp(now);
+        let captured = now - self.latency;
+        let timestamp = self.timestamp(captured);
         let payloads = self.encoder.encode();
         payloads
             .into_iter()
@@ -112,7 +122,7 @@ impl Sender {
                 self.remember(&packet);
                 Outgoing {
                     packet,
-                    stamp: Some(payload.stamp),
+                    stamp: Some((payload.stamp, captured)),
                 }
             })
             .collect()

@@ -18,6 +18,8 @@ use crate::offer::Role;
 /// Rounds at one instant after which a shard counts as stuck.
 const ROUNDS_MAX: usize = 64;
 
+/// The shard's wall clock when the virtual clock starts.
+pub(crate) const NTP_AT_START: u64 = 3_900_000_000 << 32;
 pub(crate) const UDP: &str = "192.0.2.1:7800";
 pub(crate) const TCP: &str = "192.0.2.1:7801";
 
@@ -68,7 +70,7 @@ impl World {
             seed: bytes,
             has_seeded_dtls: true,
             started: start,
-            ntp_at_start: 3_900_000_000 << 32,
+            ntp_at_start: NTP_AT_START,
         });
         let mut world = Self {
             now: start,

@@ -34,7 +34,7 @@ pub(crate) struct PacketMeta {
     pub(crate) payload_type: u8,
     /// What the payload says about its frame.
     pub(crate) descriptor: Descriptor,
-    /// When it came in.
+    /// When it came in, or would have, had it not been late.
     pub(crate) arrival: Instant,
     /// Loudness in -dBov (RFC 6464): 0 is loudest, 127 is silence.
     pub(crate) audio_level: Option<u8>,

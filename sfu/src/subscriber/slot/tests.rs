@@ -5,7 +5,7 @@
 )]
 
 use super::*;
-use crate::ids::{Rid, TrackId};
+use crate::ids::Rid;
 use crate::publisher::encoding::Incoming;
 use crate::publisher::track::Ownership;
 use crate::rtp::payload::dependency_descriptor::{parse, tests::keyframe};
