@@ -125,6 +125,7 @@ test('a server that cannot start says what to do', { timeout: 60_000 }, async ()
       const { status, stderr } = serve(config, env);
       assert.equal(status, 1, `${name}: ${stderr}`);
       assert.match(stderr, message, name);
+      assert.ok(!/(in use).*\1/.test(stderr), `said once: ${stderr}`);
       assert.ok(!/panicked|RUST_BACKTRACE/.test(stderr), `${name}: ${stderr}`);
     }
     const missing = spawnSync(BINARY, ['serve', '--config', '/nonexistent.toml'], { encoding: 'utf8' });
