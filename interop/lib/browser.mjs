@@ -31,7 +31,7 @@ export async function launchChromium({ flags = [] } = {}) {
   });
   context.setDefaultTimeout(15_000);
   return {
-    /** A page with the hooks of page-hooks.js; `codec`, `tcpOnly`, `timeFirstFrame` are its options. */
+    /** A page with the hooks of page-hooks.js, whose head names the options. */
     async page(options = {}) {
       const page = await context.newPage();
       await page.addInitScript(`window.plenumTestOptions = ${JSON.stringify(options)};\n${HOOKS}`);
@@ -46,6 +46,8 @@ export async function launchChromium({ flags = [] } = {}) {
       await page.addScriptTag({ content: RAW_CLIENT });
       return page;
     },
+    /** Cuts every page off the network, or lets it back; what runs over UDP goes on in Chromium. */
+    offline: (isOff) => context.setOffline(isOff),
     async close() {
       await Promise.race([context.close(), sleep(5000)]);
       fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });

@@ -1,5 +1,6 @@
 // Runs in every page before its own scripts: records the page's peer connections and sockets, and
-// applies `window.plenumTest` options ({ codec, tcpOnly }) where the browser has no switch for them.
+// applies `window.plenumTestOptions` ({ codec, codecFirst, decodesOnly, tcpOnly, ipv6Only, timeFirstFrame })
+// where the browser has no switch for them.
 (() => {
   const options = window.plenumTestOptions ?? {};
   const test = (window.plenumTest = { pcs: [], sockets: [], firstFrameAt: null });
@@ -21,9 +22,11 @@
       return description ? super.setLocalDescription(description) : super.setLocalDescription();
     }
     setRemoteDescription(description) {
-      if (!options.tcpOnly) return super.setRemoteDescription(description);
-      const isUdp = (line) => /^a=candidate:\S+ \d+ udp /i.test(line);
-      const sdp = description.sdp.split('\r\n').filter((line) => !isUdp(line)).join('\r\n');
+      const isLeftOut = (line) => {
+        const [, protocol, address] = /^a=candidate:\S+ \d+ (\S+) \d+ (\S+) /i.exec(line) ?? [];
+        return (options.tcpOnly && protocol === 'udp') || (options.ipv6Only && protocol && !address.includes(':'));
+      };
+      const sdp = description.sdp.split('\r\n').filter((line) => !isLeftOut(line)).join('\r\n');
       return super.setRemoteDescription({ type: description.type, sdp });
     }
   };
@@ -51,21 +54,29 @@
     }
   }
 
+  /** Transceivers whose order was set once, as a publisher's own choice: the page may change it later. */
+  const ordered = new WeakSet();
+
   function preferCodec(pc) {
-    if (!options.codec) return;
-    const wanted = `video/${options.codec}`.toLowerCase();
     for (const transceiver of pc.getTransceivers()) {
-      const sends = transceiver.direction === 'sendrecv' || transceiver.direction === 'sendonly';
-      if (!sends || transceiver.sender.track?.kind !== 'video') continue;
-      const codecs = NativeReceiver().filter((codec) => {
-        const mime = codec.mimeType.toLowerCase();
-        return mime === wanted || mime === 'video/rtx';
-      });
-      transceiver.setCodecPreferences(codecs);
+      if (transceiver.receiver.track.kind !== 'video') continue;
+      const { direction } = transceiver;
+      const sends = direction === 'sendrecv' || direction === 'sendonly';
+      const only = sends ? options.codec : direction === 'recvonly' && options.decodesOnly;
+      if (only) {
+        transceiver.setCodecPreferences(videoCodecs((is) => is(only) || is('rtx')));
+      } else if (sends && options.codecFirst && !ordered.has(transceiver)) {
+        ordered.add(transceiver);
+        const first = (is) => is(options.codecFirst);
+        transceiver.setCodecPreferences([...videoCodecs(first), ...videoCodecs((is) => !first(is))]);
+      }
     }
   }
 
-  const NativeReceiver = () => RTCRtpReceiver.getCapabilities('video').codecs;
+  function videoCodecs(choose) {
+    const { codecs } = RTCRtpReceiver.getCapabilities('video');
+    return codecs.filter(({ mimeType }) => choose((name) => mimeType.toLowerCase() === `video/${name}`.toLowerCase()));
+  }
 
   async function timeFirstFrame(track) {
     if (track.kind !== 'video' || test.firstFrameAt !== null) return;
@@ -99,7 +110,10 @@
         } else if (stat.type === 'candidate-pair' && stat.nominated && stat.state === 'succeeded') {
           const local = report.get(stat.localCandidateId);
           const remote = report.get(stat.remoteCandidateId);
-          seen.pairs.push({ protocol: local?.protocol, local: local?.candidateType, remote: remote?.candidateType });
+          seen.pairs.push({
+            protocol: local?.protocol, local: local?.candidateType, remote: remote?.candidateType,
+            address: remote?.address,
+          });
         }
       });
     }

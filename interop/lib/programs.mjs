@@ -1,5 +1,5 @@
 // Programs that are no browsers: ffmpeg 9 and aiortc from the Python environment that `make setup` made.
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import path from 'node:path';
 
 /** Python with aiortc and imageio-ffmpeg. */
@@ -38,6 +38,22 @@ export function receiveByAiortc(url, token, { codec, seconds }) {
 export function publishByWrtc(url, token) {
   const script = path.join(import.meta.dirname, 'wrtc-publish.mjs');
   return start(process.execPath, [script, url, token]);
+}
+
+/** Debian's own Python: GStreamer's modules are in no virtual environment. */
+const SYSTEM_PYTHON = '/usr/bin/python3';
+
+/** GStreamer with webrtcbin and its Python modules is installed. */
+export function hasGstreamer() {
+  const check = "import gi; gi.require_version('GstWebRTC', '1.0'); from gi.repository import Gst, GstWebRTC; Gst.init(None); "
+    + "import sys; sys.exit(0 if all(map(Gst.ElementFactory.find, ['webrtcbin', 'nicesrc', 'vp8enc', 'opusenc'])) else 1)";
+  return spawnSync(SYSTEM_PYTHON, ['-c', check], { stdio: 'ignore' }).status === 0;
+}
+
+/** Publishes a test picture and tone by WHIP over ICE-TCP alone for `seconds`; `ended` has its report. */
+export function publishByGstreamer(url, token, { seconds }) {
+  const script = path.join(import.meta.dirname, '..', 'python', 'gst_publish.py');
+  return start(SYSTEM_PYTHON, [script, url, token, String(seconds)]);
 }
 
 function start(program, args) {

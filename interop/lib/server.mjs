@@ -35,7 +35,8 @@ ${KEY_ID} = "${SECRET}"
 ${extraConfig}
 `;
   fs.writeFileSync(config, text);
-  const server = await run(folder, ['serve', '--config', config], {}, `http://127.0.0.1:${port}`);
+  const start = () => run(folder, ['serve', '--config', config], {}, `http://127.0.0.1:${port}`);
+  const server = await start();
   const create = async (options) => {
     const { stdout } = await promisify(execFile)(BINARY, ['token', 'create', '--config', config, ...options]);
     return stdout.trim();
@@ -43,6 +44,16 @@ ${extraConfig}
   return {
     ...server,
     config,
+    /** Ends it, as a deploy does, and starts it on the same ports. */
+    async restart() {
+      await this.end();
+      Object.assign(this, await start());
+    },
+    /** A command of the operator about this server: what it prints, or rejects with. */
+    async command(...options) {
+      const { stdout } = await promisify(execFile)(BINARY, [...options.slice(0, 2), '--config', config, ...options.slice(2)]);
+      return stdout.trim();
+    },
     /** A token for `identity` in `room`; `options` are further flags of `plenum token create`. */
     token: (room, identity, ...options) =>
       create(['--room', room, '--identity', identity, '--ttl', '10m', ...options]),
@@ -69,7 +80,7 @@ export async function startDevServer() {
 
 async function run(folder, args, env, url) {
   const log = path.join(process.env.PLENUM_INTEROP_LOGS ?? folder, `${path.basename(folder)}.log`);
-  const file = fs.openSync(log, 'w');
+  const file = fs.openSync(log, 'a'); // a restarted server goes on in its log
   const child = spawn(BINARY, args, {
     cwd: folder,
     env: { ...process.env, ...env },
@@ -100,14 +111,19 @@ async function run(folder, args, env, url) {
       if (!values.length) throw new Error(`no metric ${name}`);
       return values.reduce((sum, [, value]) => sum + Number(value), 0);
     },
+    /** Sends a signal. */
+    signal: (name) => child.kill(name),
     async stop() {
+      await this.end();
+      fs.rmSync(folder, { recursive: true, force: true });
+    },
+    async end() {
       if (ended === null) {
         child.kill('SIGTERM');
         const killer = setTimeout(() => child.kill('SIGKILL'), 3000);
         await eventually('the server to stop', () => ended !== null, { everyMs: 50 });
         clearTimeout(killer);
       }
-      fs.rmSync(folder, { recursive: true, force: true });
     },
   };
 }

@@ -219,6 +219,7 @@ export class Room extends Emitter<RoomEvents> {
       received: (event: Happening) => this.#received(event),
       suspended: () => {
         this.#state = 'reconnecting'
+        this.#roster.silence()
         this.emit('reconnecting')
       },
       ended: (error: PlenumError | undefined) => {

@@ -124,6 +124,12 @@ export class Roster {
     this.replaceSlots({})
   }
 
+  /** Nobody is known to speak: who falls silent now is not told. Whoever goes on is told again. */
+  silence(): void {
+    if (this.#speakers.length === 0) return
+    this.#speak(Object.fromEntries(this.#speakers.map(({ id }) => [id, 0])))
+  }
+
   #joined(view: ParticipantView): void {
     const known = this.participants.get(view.id)
     const one = known ?? new RemoteParticipant(view)

@@ -8,6 +8,7 @@ pub(crate) mod layer;
 pub(crate) mod nack;
 pub(crate) mod reception;
 pub(crate) mod track;
+pub(crate) mod wishes;
 
 use std::time::{Duration, Instant};
 

@@ -113,6 +113,17 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
+/// An error with its causes in one line; a cause that the text names already is not repeated.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// The key to sign with: the named one, or the only one.
 fn choose_key<'a>(config: &'a Config, named: Option<&'a str>) -> Result<&'a str> {
     let keys = &config.auth.keys;
@@ -145,5 +156,20 @@ fn print(line: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{line}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let cause = || std::io::Error::other("the port is in use");
+        let bare = anyhow::Error::new(cause()).context("cannot listen");
+        assert_eq!(explain(&bare), "cannot listen: the port is in use");
+        let text = format!("cannot listen: {}", cause());
+        let named = anyhow::Error::new(cause()).context(text.clone());
+        assert_eq!(explain(&named), text);
     }
 }

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match signaling::cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("plenum: {error:#}");
+            eprintln!("plenum: {}", signaling::cli::explain(&error));
             ExitCode::FAILURE
         }
     }

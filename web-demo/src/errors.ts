@@ -30,16 +30,18 @@ export function explain(error: PlenumError): Explanation {
   return EXPLANATIONS[error.code] ?? { title: 'Something went wrong', advice: error.message }
 }
 
-const DEVICE_ADVICE: Readonly<Record<string, [problem: string, advice: string]>> = {
-  device_denied: ['blocked', 'Allow it in your browser’s address bar; you can take part without.'],
-  device_not_found: ['not found', 'You can take part without.'],
-  device_in_use: ['in use elsewhere', 'Close the other program and switch it on again.'],
-  device_overconstrained: ['no longer there', 'Choose another one in the settings.'],
-  device_unsupported: ['not available', 'Browsers need a page served over HTTPS for it.'],
+/** What is wrong, and what to do with `it` or `them`. */
+const DEVICE_ADVICE: Readonly<Record<string, [problem: string, advice: (it: string) => string]>> = {
+  device_denied: ['blocked', (it) => `Allow ${it} in your browser’s address bar, or take part without.`],
+  device_not_found: ['not found', () => 'You can take part without.'],
+  device_in_use: ['in use elsewhere', (it) => `Close the other program and switch ${it} on again.`],
+  device_overconstrained: ['no longer there', () => 'Choose another one in the settings.'],
+  device_unsupported: ['not available', (it) => `Browsers need a page served over HTTPS for ${it}.`],
 }
 
 /** Explains why devices are not there; those with the same problem share a sentence. */
 export function explainDevice(device: 'camera' | 'microphone' | 'camera and microphone', error: PlenumError): string {
-  const [problem, advice] = DEVICE_ADVICE[error.code] ?? ['not usable', error.message]
-  return `Your ${device} ${device.includes(' and ') ? 'are' : 'is'} ${problem}. ${advice}`
+  const [problem, advice] = DEVICE_ADVICE[error.code] ?? ['not usable', () => error.message]
+  const [are, them] = device.includes(' and ') ? ['are', 'them'] : ['is', 'it']
+  return `Your ${device} ${are} ${problem}. ${advice(them)}`
 }

@@ -274,9 +274,13 @@ export class Meeting {
   }
 
   #openSettings(): void {
-    openSettings(this.#room, this.#hasStats, (isShown) => {
-      this.#hasStats = isShown
-      for (const tile of this.#stage.tiles.values()) tile.setStats(isShown)
+    openSettings(this.#room, {
+      hasStats: this.#hasStats,
+      setStats: (isShown) => {
+        this.#hasStats = isShown
+        for (const tile of this.#stage.tiles.values()) tile.setStats(isShown)
+      },
+      copyLink: () => void this.#copyLink(),
     })
   }
 

@@ -76,8 +76,8 @@ export class PreJoin {
       el('label', { class: 'field' }, el('span', { class: 'field-name' }, 'Your name'), this.#name),
       this.#problem,
       this.#button,
-      el('div', { class: 'device-fields' }, this.#selects.camera.element, this.#selects.microphone.element),
       this.#devices,
+      el('div', { class: 'device-fields' }, this.#selects.camera.element, this.#selects.microphone.element),
     )
     return el('main', { class: 'prejoin' }, el('div', { class: 'prejoin-inner' }, preview, form))
   }
@@ -95,7 +95,8 @@ export class PreJoin {
     const shown = this.#video.srcObject instanceof MediaStream ? this.#video.srcObject.getTracks()[0] : undefined
     if (shown !== track) this.#video.srcObject = track ? new MediaStream([track]) : null
     this.#video.hidden = !track
-    this.#placeholder.textContent = CAMERA_TEXTS[camera.at]
+    const isDenied = camera.at === 'failed' && camera.error.code === 'device_denied'
+    this.#placeholder.textContent = isDenied ? 'Your camera is blocked' : CAMERA_TEXTS[camera.at]
     label(this.#cameraButton, camera.at !== 'off' && camera.at !== 'failed', 'camera')
     const microphone = this.#microphone.state
     label(this.#microphoneButton, microphone.at !== 'off' && microphone.at !== 'failed', 'microphone')

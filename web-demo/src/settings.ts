@@ -1,4 +1,4 @@
-/** The settings dialog of a meeting: devices, statistics, shortcuts. */
+/** The settings dialog of a meeting: devices, statistics, the link for others, shortcuts. */
 import type { DeviceKind, Room } from '@plenum/client'
 import { DeviceSelect } from './device-select'
 import { el } from './dom'
@@ -13,8 +13,16 @@ const SHORTCUTS: readonly [string, string][] = [
   ['g', 'Grid or speaker view'],
 ]
 
-/** Opens the dialog; `setStats` shows the figures of every tile. */
-export function openSettings(room: Room, hasStats: boolean, setStats: (isShown: boolean) => void): void {
+/** What can be set besides devices. */
+export interface Settings {
+  hasStats: boolean
+  /** Shows or hides the figures of every tile. */
+  setStats(isShown: boolean): void
+  copyLink(): void
+}
+
+/** Opens the dialog. */
+export function openSettings(room: Room, { hasStats, setStats, copyLink }: Settings): void {
   const select = (kind: DeviceKind) =>
     new DeviceSelect(kind, (id) => {
       if (kind !== 'speaker') localStorage.setItem(`plenum.${kind}`, id)
@@ -36,7 +44,9 @@ export function openSettings(room: Room, hasStats: boolean, setStats: (isShown: 
     selects.microphone.element,
     selects.speaker.element,
     el('label', { class: 'check' }, stats, el('span', {}, 'Statistics on every picture')),
-    el('h3', {}, 'Keys'),
+    // On a small screen the bar has no room for it.
+    el('button', { class: 'secondary', type: 'button', onclick: () => (dialog.close(), copyLink()) }, icon('link'), 'Copy invitation link'),
+    el('h3', { class: 'keys-title' }, 'Keys'),
     el('dl', { class: 'keys' }, ...SHORTCUTS.flatMap(([key, text]) => [el('dt', {}, el('kbd', {}, key)), el('dd', {}, text)])),
   )
   const current = (source: 'camera' | 'microphone') =>

@@ -31,6 +31,7 @@ export class Tile {
   readonly #label = el('span', { class: 'tile-name' })
   readonly #muted = el('span', { class: 'tile-muted', title: 'Muted', hidden: true }, icon('micOff'))
   readonly #avatar: HTMLElement
+  readonly #menu: HTMLButtonElement
   readonly #notice = el('div', { class: 'tile-notice', hidden: true })
   readonly #stats = el('dl', { class: 'tile-stats', hidden: true })
   #picture: AnyPublication | undefined
@@ -48,7 +49,7 @@ export class Tile {
     const face = el('span', { class: 'avatar' }, initials(subject.name))
     this.#avatar = el('div', { class: 'tile-avatar' }, face)
     const menu = el('button', { class: 'tile-button', type: 'button', title: 'Options', 'aria-haspopup': 'menu' }, icon('more'))
-    menu.setAttribute('aria-label', `Options for ${subject.name}`)
+    this.#menu = menu
     menu.addEventListener('click', () => openTileMenu(menu, this, pin))
     this.element = el(
       'article',
@@ -122,6 +123,7 @@ export class Tile {
     this.subject.identity = identity
     const isOwn = this.subject.isLocal && this.subject.kind === 'camera' && name !== 'You'
     this.#label.textContent = isOwn ? `${name} (you)` : name
+    this.#menu.setAttribute('aria-label', `Options for ${name}`)
     const face = this.#avatar.querySelector<HTMLElement>('.avatar')!
     face.replaceChildren(this.isScreen ? icon('screen') : initials(name))
     face.style.setProperty('--hue', String(hueOf(identity)))

@@ -4,11 +4,12 @@ import { el } from './dom'
 const NOTE_MS = 3500
 const PROBLEM_MS = 8000 // long enough to read twice
 
-/** Shows a notice for a few seconds; problems are read out at once. */
+/** Shows a notice for a few seconds, or until it is clicked away; problems are read out at once. */
 export function toast(text: string, kind: 'note' | 'problem' = 'note'): void {
   let list = document.querySelector('.toasts')
   if (!list) document.body.append((list = el('div', { class: 'toasts' })))
   const one = el('div', { class: `toast toast-${kind}`, role: kind === 'problem' ? 'alert' : 'status' }, text)
+  one.addEventListener('click', () => one.remove())
   list.append(one)
   setTimeout(() => one.remove(), kind === 'problem' ? PROBLEM_MS : NOTE_MS)
 }

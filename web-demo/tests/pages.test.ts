@@ -92,6 +92,7 @@ describe('explanations', () => {
   it('exist for what happens and fall back to the message', () => {
     expect(explain(new PlenumError('token_expired', 'x')).title).toBe('This link has expired')
     expect(explain(new PlenumError('brand_new', 'details')).advice).toBe('details')
-    expect(explainDevice('camera and microphone', new PlenumError('device_denied', ''))).toMatch(/^Your camera and microphone are blocked/)
+    expect(explainDevice('camera and microphone', new PlenumError('device_denied', ''))).toMatch(/^Your camera and microphone are blocked. Allow them in/)
+    expect(explainDevice('camera', new PlenumError('device_denied', ''))).toMatch(/^Your camera is blocked. Allow it in/)
   })
 })

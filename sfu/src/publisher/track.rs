@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::ids::{Rid, TrackId};
-use crate::peer::negotiation::{Format, NegotiatedCodec};
 use crate::publisher::encoding::Encoding;
 use crate::publisher::keyframes::KeyframeBudget;
+use crate::publisher::wishes::Wishes;
 use crate::room::speakers::LevelMeter;
 use crate::sfu::{Codec, Kind, LayerInfo, Publish, Source, TrackInfo, View};
 use crate::subscriber::allocator::{LAYERS_MAX, LayerOption};
@@ -40,48 +40,6 @@ pub(crate) struct Track {
     ranks: Vec<u8>,
     /// What was last told about codec and layers.
     told: Option<Telling>,
-}
-
-/// How a track is to be encoded, as far as an answer can say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
-    /// What the room asked for on behalf of those who cannot decode the publisher's choice.
-    pub(crate) asked: Option<Codec>,
-    /// The publisher's choice.
-    codec: Option<Codec>,
-    stereo: bool,
-    dtx: bool,
-}
-
-impl Wishes {
-    pub(crate) fn of(publish: &Publish) -> Self {
-        Self {
-            asked: None,
-            codec: publish.codec,
-            stereo: publish.stereo,
-            dtx: publish.dtx,
-        }
-    }
-
-    /// The codecs to prefer: what was asked for, the room's order, the publisher's choice.
-    pub(crate) fn preference(&self, room: &[Codec]) -> Vec<Codec> {
-        let rooms = room.iter().copied();
-        self.asked
-            .into_iter()
-            .chain(rooms)
-            .chain(self.codec)
-            .collect()
-    }
-
-    /// Puts into the answer how sound is to be sent.
-    pub(crate) fn shape(&self, codecs: &mut [NegotiatedCodec]) {
-        for codec in codecs {
-            if let Format::Opus { stereo, dtx, .. } = &mut codec.format {
-                *stereo |= self.stereo;
-                *dtx |= self.dtx;
-            }
-        }
-    }
 }
 
 /// What is told of a track as it changes.

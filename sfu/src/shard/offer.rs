@@ -13,7 +13,8 @@ use crate::peer::negotiation::{
 };
 use crate::peer::transport::{Remote, Transport};
 use crate::publisher::PublishedSection;
-use crate::publisher::track::{Ownership, Track, Wishes};
+use crate::publisher::track::{Ownership, Track};
+use crate::publisher::wishes::Wishes;
 use crate::room::Room;
 use crate::sfu::{
     Answer, Event, Kind, Offer, OfferError, Publish, PublishError, Published, Source,

@@ -157,6 +157,8 @@ fn reload_keys(options: &Serve, server: &Server) {
             server.replace_keys(config.auth);
             tracing::info!(keys, "API keys read again");
         }
-        Err(error) => tracing::error!(error = format!("{error:#}"), "API keys stay as they are"),
+        Err(error) => {
+            tracing::error!(error = super::explain(&error), "API keys stay as they are");
+        }
     }
 }

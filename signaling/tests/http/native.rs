@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::client::*;
+use crate::whip::offer;
 
 /// A native client.
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -116,6 +117,47 @@ async fn two_meet_talk_and_leave() {
     bob.say(&json!({ "t": "leave" })).await;
     assert_eq!(bob.last_words().await, (vec![json!({ "t": "bye" })], 4000));
     assert_eq!(ann.hear().await["reason"], "left");
+}
+
+#[tokio::test]
+async fn a_publisher_says_how_its_sound_is_sent_and_what_it_is() {
+    let server = server().await;
+    let (mut bob, _) = Client::join(&server, "bob").await;
+    let entry = json!({ "mid": "0", "source": "microphone", "stereo": true, "dtx": true });
+    let offer = json!({ "id": 1, "sdp": offer("sendonly"), "publish": [entry] });
+    let mut ann = Client::new(&server).await;
+    ann.say(&json!({ "t": "hello", "v": [1], "token": token("ann"), "offer": offer }))
+        .await;
+    let answer = ann.hear().await["answer"].clone();
+    let track = answer["published"][0]["track"].clone();
+    let is_shaped = |sdp: &Value| {
+        let sdp = sdp.as_str().unwrap();
+        sdp.contains(";stereo=1") && sdp.contains(";usedtx=1")
+    };
+    assert!(is_shaped(&answer["sdp"]), "{answer}");
+    // A later offer does not name it again.
+    ann.say(&json!({ "t": "offer", "id": 2, "sdp": offer["sdp"] }))
+        .await;
+    let answer = loop {
+        let heard = ann.hear().await;
+        if heard["t"] == "answer" {
+            break heard;
+        }
+    };
+    assert!(is_shaped(&answer["sdp"]), "{answer}");
+    let meta = r#"{"seat":3}"#;
+    ann.say(&json!({ "t": "track", "id": 3, "track": track, "meta": meta }))
+        .await;
+    let told = loop {
+        let heard = bob.hear().await;
+        if heard["t"] == "track" && heard["patch"].get("meta").is_some() {
+            break heard;
+        }
+    };
+    assert_eq!(
+        (&told["track"], &told["patch"]["meta"]),
+        (&track, &json!(meta))
+    );
 }
 
 #[tokio::test]
@@ -289,7 +331,10 @@ async fn a_lost_socket_is_resumed() {
 
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends_and_its_end_cuts_no_session() {
-    let server = server().await;
+    let mut config = config();
+    // The old token is tried until it is over.
+    config.limits.failures_burst = 100_000;
+    let server = Server::start(&config).await.unwrap();
     // Past its end, but within the 30 s that clocks may differ: good for about 2 s more.
     let ending = sign(Claims {
         exp: now_s() - 28,
@@ -310,7 +355,7 @@ async fn a_token_is_renewed_before_it_ends_and_its_end_cuts_no_session() {
         "only the latest counts: it is no event"
     );
     let fresh = renewed["token"].as_str().unwrap();
-    let grants = auth::verify(&config().auth, fresh, now_s() + 590).unwrap();
+    let grants = auth::verify(&config.auth, fresh, now_s() + 590).unwrap();
     assert!(grants.identity.as_deref() == Some("ann") && grants.may_join("r"));
     let resume = |token: &str, key: &Value| {
         let resume = json!({ "session": welcome["session"], "key": key, "n": welcome["n"] });

@@ -26,7 +26,8 @@ const OFFER: &str = "v=0\r\n\
     a=fmtp:111 minptime=10;useinbandfec=1\r\n\
     a=ssrc:3570614608 cname:4TOk42mSjXCkVIa6\r\n";
 
-fn offer(direction: &str) -> String {
+/// The same in this direction.
+pub(crate) fn offer(direction: &str) -> String {
     OFFER.replace("DIRECTION", direction)
 }
 
