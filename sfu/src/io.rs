@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use self::batched::{BatchBuffers, BatchedUdp};
 use self::driver::Driver;
 use self::tcp::Identified;
 use self::tcp::listener::{Doorkeeper, Listener, PATIENCE};
@@ -30,6 +31,7 @@ use crate::sfu::{Command, Event, RoomConfig};
 use crate::shard::ShardOptions;
 
 mod addresses;
+mod batched;
 mod driver;
 mod restart;
 mod tcp;
