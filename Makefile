@@ -58,6 +58,12 @@ bench: $(STAMPS)/build-tools ## nanoseconds and allocations per forwarded packet
 bench-instructions: $(STAMPS)/build-tools $(STAMPS)/bench-tools ## instructions per forwarded packet, by callgrind
 	@sfu/benches/instructions
 
+.PHONY: load
+load: build ## load on the release server: CPU for a packet, delays, memory (ARGS="--preset meeting --repeat 3")
+	cargo build --release --locked -p plenum-loadtest --bin plenum-loadtest
+	@taskset -c $$(($$(nproc) - 1)) "$(CARGO_TARGET_DIR)/release/plenum-loadtest" \
+		--start "taskset -c 0 $(PLENUM_BIN)" --quiet $(or $(ARGS),--preset all --repeat 5)
+
 .PHONY: bench-join
 bench-join: setup build ## time from joining to the first decoded frame, in Chromium
 	node interop/run.mjs --bench-join

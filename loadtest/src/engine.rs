@@ -7,7 +7,7 @@ use anyhow::Result;
 use rtc::ice::network_type::NetworkType;
 use rtc::interceptor::Slot;
 use rtc::peer_connection::configuration::media_engine::{
-    MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8,
+    MIME_TYPE_AV1, MIME_TYPE_H264, MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8,
 };
 use rtc::rtp_transceiver::rtp_sender::{
     RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind,
@@ -29,14 +29,6 @@ pub(crate) const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 /// RFC 8852.
 pub(crate) const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 
-/// The retransmission payload type that belongs to a video codec (RFC 4588).
-const fn rtx_payload_type(codec: Codec) -> u8 {
-    match codec {
-        Codec::H264 => 105,
-        Codec::Vp8 | Codec::Opus => 97,
-    }
-}
-
 /// A codec as it stands in our offers.
 pub(crate) fn codec(codec: Codec) -> RTCRtpCodec {
     let (mime_type, clock_rate, channels, fmtp) = match codec {
@@ -48,6 +40,7 @@ pub(crate) fn codec(codec: Codec) -> RTCRtpCodec {
             0,
             "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
         ),
+        Codec::Av1 => (MIME_TYPE_AV1, 90_000, 0, "level-idx=5;profile=0;tier=0"),
     };
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
@@ -74,7 +67,7 @@ pub(crate) fn codec(codec: Codec) -> RTCRtpCodec {
 
 fn media_engine() -> Result<MediaEngine> {
     let mut engine = MediaEngine::default();
-    for kind in [Codec::Opus, Codec::Vp8, Codec::H264] {
+    for kind in [Codec::Opus, Codec::Vp8, Codec::H264, Codec::Av1] {
         let of = if kind.is_video() {
             RtpCodecKind::Video
         } else {
@@ -88,7 +81,7 @@ fn media_engine() -> Result<MediaEngine> {
             },
             of,
         )?;
-        if kind.is_video() {
+        if let Some(rtx) = kind.rtx_payload_type() {
             let rtp_codec = RTCRtpCodec {
                 mime_type: MIME_TYPE_RTX.to_owned(),
                 clock_rate: 90_000,
@@ -96,7 +89,7 @@ fn media_engine() -> Result<MediaEngine> {
                 sdp_fmtp_line: format!("apt={payload_type}"),
                 rtcp_feedback: Vec::new(),
             };
-            let payload_type = rtx_payload_type(kind);
+            let payload_type = rtx;
             engine.register_codec(
                 RTCRtpCodecParameters {
                     rtp_codec,

@@ -12,6 +12,63 @@ use tokio::net::TcpStream;
 const REPLY_MAX: u64 = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// An `http` URL, cut up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    /// Host and port.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+}
+
+impl Url {
+    /// Cuts a URL up.
+    pub fn parse(text: &str) -> Result<Self> {
+        let rest = text.strip_prefix("http://").with_context(|| {
+            format!("{text} does not begin with http:// (there is no TLS here)")
+        })?;
+        let (authority, path) = match rest.find('/') {
+            Some(at) => rest.split_at(at),
+            None => (rest, "/"),
+        };
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let port = if has_port { "" } else { ":80" };
+        Ok(Self {
+            authority: format!("{authority}{port}"),
+            path: path.to_owned(),
+        })
+    }
+
+    /// What a `Location` beside this URL means (RFC 9110 §10.2.2).
+    pub fn join(&self, location: &str) -> Result<Self> {
+        if location.contains("://") {
+            return Self::parse(location);
+        }
+        let path = if location.starts_with('/') {
+            location.to_owned()
+        } else {
+            let folder = self.path.rfind('/').map_or(0, |at| at + 1);
+            format!("{}{location}", self.path.get(..folder).unwrap_or("/"))
+        };
+        Ok(Self {
+            path,
+            ..self.clone()
+        })
+    }
+
+    /// Where its host is; IPv4 first, as bots speak it.
+    pub async fn resolve(&self) -> Result<SocketAddr> {
+        let found = tokio::net::lookup_host(&self.authority).await?;
+        let found: Vec<SocketAddr> = found.collect();
+        let first = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
+        first
+            .copied()
+            .with_context(|| format!("{} has no address", self.authority))
+    }
+}
+
 /// A reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -162,6 +219,21 @@ fn unchunk(mut rest: &[u8]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn urls_are_cut_up_and_locations_joined() {
+        let url = Url::parse("http://host/whep/room").unwrap();
+        assert_eq!((&*url.authority, &*url.path), ("host:80", "/whep/room"));
+        assert_eq!(url.join("/x/1").unwrap().path, "/x/1");
+        assert_eq!(url.join("1").unwrap().path, "/whep/1");
+        let other = url.join("http://other:81/y").unwrap();
+        assert_eq!((&*other.authority, &*other.path), ("other:81", "/y"));
+        assert_eq!(
+            Url::parse("http://[::1]:8080").unwrap().authority,
+            "[::1]:8080"
+        );
+        assert!(Url::parse("https://host").is_err());
+    }
 
     #[test]
     fn replies_are_read_plain_and_chunked() {

@@ -5,6 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub mod captured;
 mod payload;
 mod stamp;
 
@@ -20,6 +21,8 @@ pub enum Codec {
     Vp8,
     /// RFC 6184 with packetization mode 1, payload type 125.
     H264,
+    /// AOMedia, "RTP Payload Format For AV1", payload type 45.
+    Av1,
 }
 
 impl Codec {
@@ -29,6 +32,7 @@ impl Codec {
             Self::Opus => 111,
             Self::Vp8 => 96,
             Self::H264 => 125,
+            Self::Av1 => 45,
         }
     }
 
@@ -38,7 +42,18 @@ impl Codec {
             111 => Some(Self::Opus),
             96 => Some(Self::Vp8),
             125 => Some(Self::H264),
+            45 => Some(Self::Av1),
             _ => None,
+        }
+    }
+
+    /// The payload type of its retransmissions (RFC 4588) in our own offers.
+    pub const fn rtx_payload_type(self) -> Option<u8> {
+        match self {
+            Self::Opus => None,
+            Self::Vp8 => Some(97),
+            Self::H264 => Some(105),
+            Self::Av1 => Some(46),
         }
     }
 
@@ -46,7 +61,7 @@ impl Codec {
     pub const fn frame_ticks(self) -> u32 {
         match self {
             Self::Opus => 960,
-            Self::Vp8 | Self::H264 => 3000,
+            Self::Vp8 | Self::H264 | Self::Av1 => 3000,
         }
     }
 
@@ -123,9 +138,18 @@ pub struct Encoder {
     publisher: u32,
     source: u8,
     layer: u8,
-    frame: u32,
+    frames: u32,
     picture_id: u16,
     tl0_index: u8,
+}
+
+/// A frame whose packets are being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    number: u32,
+    keyframe: bool,
+    upper: bool,
+    count: u8,
 }
 
 impl Encoder {
@@ -139,7 +163,7 @@ impl Encoder {
             publisher,
             source,
             layer,
-            frame: 0,
+            frames: 0,
             picture_id,
             tl0_index: 250,
         }
@@ -147,68 +171,85 @@ impl Encoder {
 
     /// How many frames were made.
     pub const fn frames(&self) -> u32 {
-        self.frame
+        self.frames
     }
 
-    /// Makes the next frame; sound knows no keyframes.
+    /// Makes the next frame, all of it now; sound knows no keyframes.
     pub fn frame(&mut self, keyframe: bool) -> Vec<Payload> {
-        let count = if self.codec.is_video() {
-            self.picture.packets.max(1)
-        } else {
-            1
+        let (count, bytes) = match self.codec {
+            Codec::Opus => (1, OPUS_BYTES),
+            _ => (self.picture.packets.max(1), self.picture.packet_bytes),
         };
-        let upper = !keyframe && self.picture.temporal_layers > 1 && self.frame % 2 == 1;
+        let frame = self.begin(count, keyframe);
+        let sent_us = now_us();
+        let payload = |index| {
+            let is_larger = self.codec.is_video() && index + 1 == count;
+            self.packet(&frame, index, (bytes + u16::from(is_larger), sent_us))
+        };
+        (0..count).map(payload).collect()
+    }
+
+    /// Begins the next frame, which will have `count` packets.
+    pub fn begin(&mut self, count: u8, keyframe: bool) -> Frame {
+        let number = self.frames;
+        let upper = !keyframe && self.picture.temporal_layers > 1 && number % 2 == 1;
         if !upper {
             self.tl0_index = self.tl0_index.wrapping_add(1);
         }
-        let sent_us = now_us();
-        let payloads = (0..count)
-            .map(|index| {
-                let stamp = Stamp {
-                    publisher: self.publisher,
-                    source: self.source,
-                    layer: self.layer,
-                    frame: self.frame,
-                    index,
-                    count,
-                    sent_us,
-                };
-                let last = index + 1 == count;
-                let bytes = self.payload(stamp, keyframe, upper, last);
-                Payload {
-                    bytes,
-                    marker: last && self.codec.is_video(),
-                }
-            })
-            .collect();
-        self.frame = self.frame.wrapping_add(1);
+        self.frames = number.wrapping_add(1);
         self.picture_id = (self.picture_id + 1) & 0x7fff;
-        payloads
+        Frame {
+            number,
+            keyframe,
+            upper,
+            count,
+        }
     }
 
-    fn payload(&self, stamp: Stamp, keyframe: bool, upper: bool, last: bool) -> Vec<u8> {
-        let mut bytes = match self.codec {
-            Codec::Opus => payload::opus(),
-            Codec::Vp8 => payload::vp8(&payload::Vp8 {
-                start: stamp.index == 0,
-                keyframe,
-                picture_id: self.picture_id,
-                tl0_index: self.tl0_index,
-                upper,
-                size: (self.picture.width, self.picture.height),
-            }),
-            Codec::H264 => payload::h264(keyframe, stamp.index, last),
+    /// Makes one packet of the frame begun last, of this many bytes or as many as its stamp needs,
+    /// stamped with when it is sent.
+    pub fn packet(&self, frame: &Frame, index: u8, (bytes, sent_us): (u16, u64)) -> Payload {
+        let stamp = Stamp {
+            publisher: self.publisher,
+            source: self.source,
+            layer: self.layer,
+            frame: frame.number,
+            index,
+            count: frame.count,
+            sent_us,
         };
-        let wanted = match self.codec {
-            Codec::Opus => 90,
-            Codec::Vp8 | Codec::H264 => usize::from(self.picture.packet_bytes) + usize::from(last),
-        };
+        let last = index + 1 == frame.count;
+        let (wanted, mut bytes) = (usize::from(bytes), self.head(frame, index));
         let filler = wanted.saturating_sub(bytes.len() + STAMP_BYTES);
         stamp.write(filler, &mut bytes);
         payload::close_h264_parameters(self.codec, &mut bytes);
-        bytes
+        Payload {
+            bytes,
+            marker: last && self.codec.is_video(),
+        }
+    }
+
+    /// What stands before the stamp.
+    fn head(&self, frame: &Frame, index: u8) -> Vec<u8> {
+        let last = index + 1 == frame.count;
+        match self.codec {
+            Codec::Opus => payload::opus(),
+            Codec::Vp8 => payload::vp8(&payload::Vp8 {
+                start: index == 0,
+                keyframe: frame.keyframe,
+                picture_id: self.picture_id,
+                tl0_index: self.tl0_index,
+                upper: frame.upper,
+                size: (self.picture.width, self.picture.height),
+            }),
+            Codec::H264 => payload::h264(frame.keyframe, index, last),
+            Codec::Av1 => payload::av1(frame.keyframe, index, last),
+        }
     }
 }
+
+/// What 20 ms of Opus take at about 36 kbit/s.
+const OPUS_BYTES: u16 = 90;
 
 #[cfg(test)]
 mod tests {
@@ -233,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_codec_can_be_read_back() {
-        for codec in [Codec::Vp8, Codec::H264] {
+        for codec in [Codec::Vp8, Codec::H264, Codec::Av1] {
             read_back(codec, true);
             read_back(codec, false);
         }
@@ -256,7 +297,7 @@ mod tests {
 
     #[test]
     fn truncated_payloads_have_no_stamp() {
-        for codec in [Codec::Opus, Codec::Vp8, Codec::H264] {
+        for codec in [Codec::Opus, Codec::Vp8, Codec::H264, Codec::Av1] {
             let mut encoder = Encoder::new(codec, Picture::LOW, (1, 0, 0));
             let bytes = encoder.frame(codec.is_video()).remove(0).bytes;
             for length in 0..bytes.len() {

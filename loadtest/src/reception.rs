@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::media::{self, Codec, Stamp};
+use crate::report::Histogram;
 
 /// The most missing sequence numbers that are remembered.
 const MISSING_MAX: usize = 10_000;
@@ -43,6 +44,8 @@ pub struct Reception {
     pub last_at: Option<Instant>,
     /// The longest time between two packets of one publisher.
     pub pause_max: Duration,
+    /// From the sending of packets to their arrival.
+    pub delays: Histogram,
     order: Option<Order>,
 }
 
@@ -166,7 +169,9 @@ impl Reception {
         if let Some(before) = heard.last_at {
             self.pause_max = self.pause_max.max(now.duration_since(before));
         }
-        heard.record(now, stamp, parsed);
+        let delay_us = media::now_us().saturating_sub(stamp.sent_us);
+        self.delays.record(delay_us);
+        heard.record(now, stamp, parsed, delay_us);
     }
 
     fn place(&mut self, header: Header) -> Place {
@@ -226,8 +231,7 @@ impl Reception {
 }
 
 impl Heard {
-    fn record(&mut self, now: Instant, stamp: Stamp, parsed: media::Parsed) {
-        let delay_us = media::now_us().saturating_sub(stamp.sent_us);
+    fn record(&mut self, now: Instant, stamp: Stamp, parsed: media::Parsed, delay_us: u64) {
         self.packets += 1;
         self.keyframes += u64::from(parsed.keyframe);
         *self.layers.entry(stamp.layer).or_default() += 1;

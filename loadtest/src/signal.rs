@@ -92,6 +92,14 @@ impl Socket {
         }
     }
 
+    /// Passes over the next frame unread; false once the socket is closed.
+    pub async fn skip(&mut self) -> bool {
+        matches!(
+            self.stream.next().await,
+            Some(Ok(frame)) if !frame.is_close()
+        )
+    }
+
     /// The next object within a time.
     pub async fn next_within(&mut self, within: Duration) -> Result<Frame> {
         tokio::time::timeout(within, self.next())

@@ -7,6 +7,7 @@ mod e2e {
     mod doors;
     mod hostile;
     mod layers;
+    mod load;
     mod loss;
     mod meeting;
     mod refused;

@@ -21,6 +21,7 @@ pub fn parse(codec: Codec, payload: &[u8]) -> Parsed {
         Codec::Opus => parse_opus(payload),
         Codec::Vp8 => parse_vp8(payload),
         Codec::H264 => parse_h264(payload),
+        Codec::Av1 => parse_av1(payload),
     };
     parsed.unwrap_or_default()
 }
@@ -185,3 +186,32 @@ fn parse_h264(payload: &[u8]) -> Option<Parsed> {
         }),
     }
 }
+
+/// One OBU in as many packets as it takes (AV1 payload format §4.4): Z and Y say that it continues,
+/// W that there is one, N that a coded video sequence begins. The OBU is a frame without a size.
+pub(super) fn av1(keyframe: bool, index: u8, last: bool) -> Vec<u8> {
+    let continues = if index > 0 { 0x80 } else { 0 };
+    let continued = if last { 0 } else { 0x40 };
+    let begins = if keyframe && index == 0 { 0x08 } else { 0 };
+    let mut bytes = vec![continues | continued | 0x10 | begins];
+    if index == 0 {
+        bytes.push(OBU_FRAME);
+    }
+    bytes
+}
+
+fn parse_av1(payload: &[u8]) -> Option<Parsed> {
+    let mut rest = payload;
+    let aggregation = take(&mut rest)?;
+    if aggregation & 0x80 == 0 {
+        take(&mut rest)?;
+    }
+    Some(Parsed {
+        stamp: Stamp::read(rest),
+        keyframe: aggregation & 0x08 != 0,
+        ..Parsed::default()
+    })
+}
+
+/// An OBU header of type OBU_FRAME without extension and size (AV1 specification §5.3.2).
+const OBU_FRAME: u8 = 6 << 3;
