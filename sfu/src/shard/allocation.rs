@@ -68,6 +68,9 @@ impl Shard {
             let Some(track) = self.tracks.get(subscription.track) else {
                 continue;
             };
+            if slot.kind == Kind::Video && subscription.take_beginning() {
+                tracing::debug!(%participant, track = %track.id, "the first picture goes out");
+            }
             let state = subscription.state(track);
             if subscription.told == Some(state) {
                 continue;

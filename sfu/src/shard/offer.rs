@@ -64,6 +64,7 @@ impl Shard {
             None => Err(OfferError::NoSuchParticipant),
         };
         let is_answered = answer.is_ok();
+        tracing::debug!(%participant, is_answered, "an offer was answered");
         self.events.push_back(Event::Answered {
             participant,
             offer: offer.id,

@@ -24,6 +24,8 @@ pub(crate) struct Subscription {
     pub(crate) is_waiting: bool,
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
+    /// It was noted that something of this track was forwarded.
+    has_noted_beginning: bool,
     keyframe_asked: Option<Instant>,
     mappings: Vec<MappedType>,
 }
@@ -55,6 +57,7 @@ impl Subscription {
             allocation: Allocation::Layer(0),
             is_waiting: true,
             told: None,
+            has_noted_beginning: false,
             keyframe_asked: None,
             mappings: Vec::new(),
         }
@@ -148,6 +151,11 @@ impl Subscription {
                 layer: u8::try_from(layer).unwrap_or(0),
             },
         }
+    }
+
+    /// True once, when the first packet has been forwarded.
+    pub(crate) fn take_beginning(&mut self) -> bool {
+        !self.is_waiting && !std::mem::replace(&mut self.has_noted_beginning, true)
     }
 
     /// The layer to ask a keyframe of now, once per patience.
