@@ -5,6 +5,7 @@ import { allowExtensions, DEPENDENCY_DESCRIPTOR } from './extensions'
 import type { LocalPublication } from './local-publication'
 import type { Answer, IceServer, OfferMessage, PublishEntry } from './protocol'
 import { withStereoSlots } from './sdp'
+import { trimCodecs } from './slot-codecs'
 
 const AUDIO_SLOTS_FIRST = 3
 const VIDEO_SLOTS_FIRST = 6
@@ -245,6 +246,7 @@ export class Peer {
     const have = this.#slots.filter((slot) => slot.receiver.track.kind === kind).length
     for (let i = have; i < count; i += 1) {
       const slot = this.#pc.addTransceiver(kind, { direction: 'recvonly' })
+      trimCodecs(slot)
       if (kind === 'video') allowExtensions(slot, DEPENDENCY_DESCRIPTOR)
       this.#slots.push(slot)
     }

@@ -4,6 +4,7 @@ import { encodingsFor } from '../src/encodings'
 import { deviceError, PlenumError } from '../src/errors'
 import { Emitter } from '../src/emitter'
 import { withStereoSlots } from '../src/sdp'
+import { slotCodecs } from '../src/slot-codecs'
 import { StatsReader } from '../src/stats'
 import { signalUrl } from '../src/url'
 
@@ -50,6 +51,38 @@ describe('encodings', () => {
   it('takes the caller’s bitrate for the top layer', () => {
     expect(encodingsFor('camera', 1280, { maxBitrateBps: 3_000_000 }).map(({ maxBitrate }) => maxBitrate)).toEqual([150_000, 500_000, 3_000_000])
     expect(encodingsFor('camera', 1280, { simulcast: false, maxBitrateBps: 9 })).toEqual([{ maxBitrate: 9 }])
+  })
+})
+
+describe('slot codecs', () => {
+  const h264 = (mode: number, profile: string) => ({
+    mimeType: 'video/H264',
+    sdpFmtpLine: `level-asymmetry-allowed=1;packetization-mode=${mode};profile-level-id=${profile}`,
+  })
+  const named = (...types: string[]) => types.map((mimeType) => ({ mimeType }))
+
+  it('offers what the server forwards, and of H264 the two usual variants', () => {
+    const listed = [
+      ...named('video/VP8', 'video/rtx'),
+      ...['42001f', '42e01f', '4d001f', '64001f'].flatMap((profile) => [h264(1, profile), h264(0, profile)]),
+      { mimeType: 'video/VP9', sdpFmtpLine: 'profile-id=2' },
+      ...named('video/AV1', 'video/red', 'video/ulpfec', 'video/flexfec-03', 'video/H265'),
+    ]
+    expect(slotCodecs(listed)).toEqual([
+      ...named('video/VP8', 'video/rtx'),
+      h264(1, '42e01f'),
+      h264(1, '64001f'),
+      { mimeType: 'video/VP9', sdpFmtpLine: 'profile-id=2' },
+      ...named('video/AV1'),
+    ])
+    expect(slotCodecs(named('audio/opus', 'audio/red', 'audio/G722', 'audio/PCMU', 'audio/CN'))).toEqual(
+      named('audio/opus', 'audio/red'),
+    )
+  })
+
+  it('keeps all of H264 where none is usual, and lives without it', () => {
+    expect(slotCodecs([h264(0, '42e01f'), h264(1, '4d001f')])).toEqual([h264(0, '42e01f'), h264(1, '4d001f')])
+    expect(slotCodecs(named('video/VP8', 'video/rtx'))).toEqual(named('video/VP8', 'video/rtx'))
   })
 })
 

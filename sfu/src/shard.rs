@@ -179,6 +179,9 @@ impl Shard {
         if let Some(closed) = change.closed {
             self.demux.remove_path(&closed, key);
         }
+        if change.opened.is_some() {
+            self.prepare_keyframes(now, key);
+        }
         self.drain_transport(now, key);
         Ok(())
     }

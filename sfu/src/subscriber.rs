@@ -3,6 +3,7 @@
 pub(crate) mod allocator;
 pub(crate) mod assignment;
 pub(crate) mod estimator;
+mod head_start;
 mod pacer;
 pub(crate) mod rewriter;
 pub(crate) mod selector;
@@ -19,6 +20,7 @@ use crate::ids::TrackId;
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::srtp::SendContext;
 use crate::publisher::Received;
+use crate::publisher::layer::PacketId;
 use crate::publisher::track::Track;
 use crate::sfu::{Kind, View, Wants};
 use crate::shard::{Arena, Path};
@@ -91,23 +93,34 @@ impl Subscriber {
     ///
     /// True: there is something to flush.
     pub(crate) fn offer(&mut self, index: usize, track: &Track, received: &Received) -> bool {
-        let Some(slot) = self.slots.get_mut(index) else {
-            return false;
-        };
-        let Some(subscription) = &mut slot.subscription else {
-            return false;
-        };
-        if subscription.track != received.track {
+        let slot = self.slots.get(index);
+        let subscription = slot.and_then(|slot| slot.subscription.as_ref());
+        if subscription.is_none_or(|subscription| subscription.track != received.track) {
             return false;
         }
-        let Some(encoding) = track.encodings.get(received.encoding) else {
+        let Some(action) = self.select(index, track, received.encoding, received.packet) else {
             return false;
         };
-        let Some((meta, payload, _)) = encoding.layer.ring.get(received.packet) else {
-            return false;
-        };
-        let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
-        let selector = &mut subscription.selector;
+        if action == Action::Switch {
+            self.has_news = true;
+            self.queue_overtaken(index, track, received);
+        }
+        true
+    }
+
+    /// Lets a slot's selector decide about one packet of its track, and queues what it takes.
+    fn select(
+        &mut self,
+        index: usize,
+        track: &Track,
+        encoding: usize,
+        packet: PacketId,
+    ) -> Option<Action> {
+        let ring = &track.encodings.get(encoding)?.layer.ring;
+        let (meta, payload, _) = ring.get(packet)?;
+        let layer = u8::try_from(track.rank_of(encoding)).unwrap_or(0);
+        let slot = self.slots.get_mut(index)?;
+        let selector = &mut slot.subscription.as_mut()?.selector;
         let selection = match payload.is_empty() {
             true if selector.current() == Some(layer) => Selection::Drop,
             true => Selection::Ignore,
@@ -117,64 +130,39 @@ impl Subscriber {
             Selection::Forward => Action::Forward,
             Selection::Switch => Action::Switch,
             Selection::Drop => Action::Skip,
-            Selection::Ignore => return false,
+            Selection::Ignore => return None,
         };
         let queued = Queued {
             slot: index,
             generation: slot.generation,
-            encoding: received.encoding,
-            packet: received.packet,
+            encoding,
+            packet,
             action,
             marker: selector.marker(&meta.descriptor, meta.marker),
         };
-        let (kind, sequence) = (slot.kind, meta.sequence);
+        let kind = slot.kind;
         self.push(kind, queued);
-        if action == Action::Switch {
-            self.has_news = true;
-            self.queue_overtaken(index, track, received, sequence);
-        }
-        true
+        Some(action)
     }
 
     /// Queues what came before its layer's keyframe began but stands behind it.
-    fn queue_overtaken(&mut self, index: usize, track: &Track, received: &Received, first: u64) {
+    fn queue_overtaken(&mut self, index: usize, track: &Track, received: &Received) {
         let Some(encoding) = track.encodings.get(received.encoding) else {
             return;
         };
         let ring = &encoding.layer.ring;
+        let Some((meta, ..)) = ring.get(received.packet) else {
+            return;
+        };
+        let first = meta.sequence;
         if ring.newest_sequence().is_none_or(|newest| newest <= first) {
             return;
         }
-        let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
         for sequence in first + 1..first + OVERTAKEN_MAX {
-            let Some(packet) = ring.find(sequence).filter(|id| *id < received.packet) else {
-                continue;
-            };
-            let Some((meta, ..)) = ring.get(packet) else {
-                continue;
-            };
-            let Some(slot) = self.slots.get_mut(index) else {
-                return;
-            };
-            let Some(subscription) = &mut slot.subscription else {
-                return;
-            };
-            let action = match subscription.selector.select(layer, &meta.descriptor) {
-                Selection::Forward | Selection::Switch => Action::Forward,
-                Selection::Drop => Action::Skip,
-                Selection::Ignore => continue,
-            };
-            let marker = subscription.selector.marker(&meta.descriptor, meta.marker);
-            let (generation, encoding, kind) = (slot.generation, received.encoding, slot.kind);
-            let queued = Queued {
-                slot: index,
-                generation,
-                encoding,
-                packet,
-                action,
-                marker,
-            };
-            self.push(kind, queued);
+            let earlier = ring.find(sequence).filter(|id| *id < received.packet);
+            if let Some(packet) = earlier {
+                self.select(index, track, received.encoding, packet);
+            }
         }
     }
 

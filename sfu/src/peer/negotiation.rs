@@ -11,7 +11,7 @@ mod offer;
 use std::net::SocketAddr;
 
 pub(crate) use self::answer::{ice_fragment, write_answer};
-pub(crate) use self::codecs::{Format, NegotiatedCodec, choose_codecs, map_codec};
+pub(crate) use self::codecs::{Format, NegotiatedCodec, choose_codecs, map_codec, trim_variants};
 pub(crate) use self::extensions::{Extension, negotiated_extensions};
 pub(crate) use self::offer::parse_offer;
 use super::dtls::{DtlsRole, Fingerprint};

@@ -22,6 +22,8 @@ pub(crate) struct Subscription {
     pub(crate) allocation: Allocation,
     /// Nothing of this track was forwarded on the slot yet.
     pub(crate) is_waiting: bool,
+    /// Nothing that is kept goes out before: the client may not know of the slot yet.
+    pub(crate) held_until: Option<Instant>,
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
     /// It was noted that something of this track was forwarded.
@@ -56,6 +58,7 @@ impl Subscription {
             selector: LayerSelector::new(),
             allocation: Allocation::Layer(0),
             is_waiting: true,
+            held_until: None,
             told: None,
             has_noted_beginning: false,
             keyframe_asked: None,
