@@ -350,7 +350,8 @@ impl Driver {
                 && let Some(room) = room.get_mut(..bytes.len())
             {
                 room.copy_from_slice(&bytes);
-                self.arena.commit(path, bytes.len());
+                self.arena.aim(path);
+                self.arena.commit(bytes.len());
             }
         }
         self.flush(from);

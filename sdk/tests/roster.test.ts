@@ -15,7 +15,7 @@ function roster() {
   local.id = 'p_me'
   const one = new Roster(local, {} as Playback, {} as AdaptiveView, {
     emit: (name, ...args) => {
-      if (name === 'activeSpeakers') spoke.push((args[0] as { id: string }[]).map(({ id }) => id))
+      if (name === 'activeSpeakers') spoke.push((args[0] as unknown as { id: string }[]).map(({ id }) => id))
     },
     request: async () => {},
     receiver: () => undefined,
