@@ -1,20 +1,16 @@
 // Measures the time from joining to the first decoded frame of somebody else, on loopback: 50 joins by
 // the native protocol, 20 one after the other and six groups of five at the same moment (nine receive
 // slots each), then 10 joins by pressing "Join" in the meeting page, with a camera of one's own.
-// `--json` prints the numbers alone, `--phases` also what the time of the first 50 was spent on.
+// `--json` prints the numbers alone.
 import { launchChromium, pressJoin, stats } from './lib/browser.mjs';
-import { LOG_LEVEL, phaseTable, withServerSteps } from './lib/join-phases.mjs';
 import { startServer } from './lib/server.mjs';
 import { eventually, percentile, sleep } from './lib/wait.mjs';
 
 const GROUPS = [...Array(20).fill(1), ...Array(6).fill(5)];
 
-const wantsPhases = process.argv.includes('--phases');
-
-const server = await startServer(wantsPhases ? { extraConfig: `[log]\nlevel = "${LOG_LEVEL}"` } : {});
+const server = await startServer();
 const chromium = await launchChromium();
 const times = { alone: [], together: [], page: [] };
-const joins = { alone: [], together: [] };
 try {
   const publisher = await chromium.rawPage(server.url, { codec: 'VP8' });
   await publisher.evaluate(async ([url, token]) => {
@@ -50,16 +46,9 @@ try {
       const time = await Promise.race([firstFrame, limit]);
       client.close();
       document.body.replaceChildren();
-      const marks = Object.entries(client.marks).map(([name, at]) => [name, at - started]);
-      return {
-        participant: client.welcome.self.id,
-        beganAt: performance.timeOrigin + started,
-        marks: { ...Object.fromEntries(marks), frame: time },
-      };
+      return time;
     })), [server.url, tokens]);
-    const group = size === 1 ? 'alone' : 'together';
-    times[group].push(...measured.map(({ marks }) => marks.frame));
-    joins[group].push(...measured);
+    times[size === 1 ? 'alone' : 'together'].push(...measured);
     await sleep(200);
   }
 
@@ -76,9 +65,6 @@ try {
     await page.close();
   }
   server.assertHealthy();
-  for (const group of Object.values(joins)) {
-    for (const join of group) join.marks = withServerSteps(join, server.output());
-  }
 } finally {
   await chromium.close();
   await server.stop();
@@ -101,9 +87,5 @@ else {
   console.log('join to first decoded frame, Chromium on loopback, VP8 640x360 at 15 frames/s, milliseconds');
   for (const [name, { joins, p50, p95, max }] of Object.entries(result)) {
     console.log(`${name.padEnd(9)} ${joins} joins  p50 ${p50}  p95 ${p95}  max ${max}`);
-  }
-  if (wantsPhases) {
-    const groups = Object.entries(joins).map(([name, group]) => [name, group.map(({ marks }) => marks)]);
-    console.log(`\nmedians of each step, milliseconds\n${phaseTable(Object.fromEntries(groups))}`);
   }
 }

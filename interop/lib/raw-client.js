@@ -19,7 +19,6 @@ window.play = (track) => {
 
 window.RawClient = class RawClient {
   constructor({ audioSlots = 2, videoSlots = 2 } = {}) {
-    this.marks = { created: performance.now() }; // when each step of joining was done
     this.events = [];
     this.tracks = new Map(); // track id -> { identity, ... } of the others
     this.slots = {}; // mid -> track id
@@ -29,12 +28,6 @@ window.RawClient = class RawClient {
     this.publish = [];
     this.pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
     this.pc.addEventListener('track', (event) => play(event.track));
-    this.pc.addEventListener('iceconnectionstatechange', () => {
-      if (['connected', 'completed'].includes(this.pc.iceConnectionState)) this.mark('checked');
-    });
-    this.pc.addEventListener('connectionstatechange', () => {
-      if (this.pc.connectionState === 'connected') this.mark('secured');
-    });
     this.channels = {
       reliable: this.pc.createDataChannel('reliable', { ordered: true }),
       lossy: this.pc.createDataChannel('lossy', { ordered: false, maxRetransmits: 0 }),
@@ -45,11 +38,6 @@ window.RawClient = class RawClient {
     }
     for (let i = 0; i < audioSlots; i += 1) this.pc.addTransceiver('audio', { direction: 'recvonly' });
     for (let i = 0; i < videoSlots; i += 1) this.pc.addTransceiver('video', { direction: 'recvonly' });
-  }
-
-  /** Notes when something happened for the first time. */
-  mark(name) {
-    this.marks[name] ??= performance.now();
   }
 
   /** Adds a track to the next offer; returns its transceiver. */
@@ -71,7 +59,6 @@ window.RawClient = class RawClient {
   /** Joins with the first offer in `hello`; resolves with `welcome`. */
   async join(url, token, { autoSubscribe = true } = {}) {
     const offer = await this.offer();
-    this.mark('offered');
     this.socket = new WebSocket(`${url.replace(/^http/, 'ws')}/v1/signal`, 'plenum.v1');
     const welcomed = new Promise((resolve, reject) => {
       this.welcomed = resolve;
@@ -83,7 +70,6 @@ window.RawClient = class RawClient {
       this.socket.addEventListener('open', resolve);
       this.socket.addEventListener('error', () => reject(new Error('the socket did not open')));
     });
-    this.mark('opened');
     const sdk = { name: 'raw', version: '0', platform: 'test' };
     this.send({ t: 'hello', v: [1], token, sdk, features: ['slots'], autoSubscribe, roster: 'all', offer });
     return welcomed;
@@ -107,7 +93,6 @@ window.RawClient = class RawClient {
 
   async answered(answer) {
     await this.pc.setRemoteDescription({ type: 'answer', sdp: answer.sdp });
-    this.mark('answered');
     this.assign(answer.slots);
   }
 
@@ -121,7 +106,6 @@ window.RawClient = class RawClient {
   async handle(message) {
     this.events.push(message);
     if (message.t === 'welcome') {
-      this.mark('welcomed');
       this.welcome = message;
       for (const participant of message.participants ?? []) this.joined(participant);
       this.assign(message.slots);

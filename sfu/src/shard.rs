@@ -188,13 +188,9 @@ impl Shard {
         }
         if let Some(opened) = change.opened {
             self.demux.add_path(opened, key);
-            tracing::debug!(participant = %peer.participant, "a path passed its check");
         }
         if let Some(closed) = change.closed {
             self.demux.remove_path(&closed, key);
-        }
-        if change.opened.is_some() {
-            self.prepare_keyframes(now, key);
         }
         self.drain_transport(now, key);
         Ok(())
@@ -230,7 +226,6 @@ impl Shard {
         };
         if received.is_keyframe {
             track.keyframes.arrived(received.encoding);
-            tracing::debug!(track = %track.id, received.encoding, "a keyframe came in");
         }
         if received.is_resorted {
             self.restart_selectors(received.track);
@@ -333,7 +328,6 @@ impl Shard {
         match event {
             TransportEvent::Secured => {
                 self.metrics.handshakes += 1;
-                tracing::debug!(participant = %peer.participant, "the handshake is done");
                 self.request_first_keyframes(now, key);
             }
             TransportEvent::Ended => self.metrics.handshake_failures += 1,

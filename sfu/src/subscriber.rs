@@ -3,7 +3,6 @@
 pub(crate) mod allocator;
 pub(crate) mod assignment;
 pub(crate) mod estimator;
-mod head_start;
 mod pacer;
 pub(crate) mod rewriter;
 pub(crate) mod selector;
@@ -64,16 +63,6 @@ pub(crate) struct Offered<'a> {
 }
 
 impl<'a> Offered<'a> {
-    /// A packet that was kept and stands behind nothing that overtook it.
-    fn kept(track: &'a Track, received: &'a Received) -> Option<Self> {
-        let offered = Self::new(track, received)?;
-        let is_start = offered.meta.descriptor.keyframe;
-        Some(Self {
-            is_start,
-            ..offered
-        })
-    }
-
     /// `None`: the packet is gone already.
     pub(crate) fn new(track: &'a Track, received: &'a Received) -> Option<Self> {
         let encoding = track.encodings.get(received.encoding)?;
@@ -138,36 +127,22 @@ impl Subscriber {
     ///
     /// True: there is something to flush.
     pub(crate) fn offer(&mut self, index: usize, offered: &Offered<'_>) -> bool {
-        let Some(queued) = self.select(index, offered) else {
-            return false;
-        };
-        if queued.action == Action::Switch {
-            self.has_news = true;
-            let Offered {
-                track,
-                received,
-                meta,
-                ..
-            } = *offered;
-            self.queue_overtaken(queued.lane, track, received, meta.sequence);
-        }
-        true
-    }
-
-    /// Lets a slot's selector decide about one packet of its track, and queues what it takes.
-    fn select(&mut self, index: usize, offered: &Offered<'_>) -> Option<Queued> {
         let Offered {
+            track,
             received,
             meta,
             layer,
             is_empty,
             is_start,
-            ..
         } = *offered;
-        let slot = self.slots.get_mut(index)?;
-        let subscription = slot.subscription.as_mut()?;
+        let Some(slot) = self.slots.get_mut(index) else {
+            return false;
+        };
+        let Some(subscription) = &mut slot.subscription else {
+            return false;
+        };
         if subscription.track != received.track {
-            return None;
+            return false;
         }
         let mut descriptor = meta.descriptor;
         descriptor.keyframe =
@@ -182,7 +157,7 @@ impl Subscriber {
             Selection::Forward => Action::Forward,
             Selection::Switch => Action::Switch,
             Selection::Drop => Action::Skip,
-            Selection::Ignore => return None,
+            Selection::Ignore => return false,
         };
         let lane = LaneId {
             generation: slot.generation,
@@ -198,7 +173,11 @@ impl Subscriber {
         let kind = slot.kind;
         subscription.note_passed(received.encoding, meta.sequence);
         self.push(kind, queued);
-        Some(queued)
+        if action == Action::Switch {
+            self.has_news = true;
+            self.queue_overtaken(lane, track, received, meta.sequence);
+        }
+        true
     }
 
     /// Queues what came before its layer's keyframe began but stands behind it.
@@ -333,7 +312,6 @@ impl Subscriber {
             if let Some(subscription) = &mut slot.subscription {
                 subscription.selector.restart();
                 subscription.renew_keyframe_need();
-                subscription.forget_passed();
             }
         }
     }

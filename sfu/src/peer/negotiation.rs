@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 pub(crate) use self::answer::{ice_fragment, write_answer};
 #[cfg(test)]
 pub(crate) use self::codecs::Feedback;
-pub(crate) use self::codecs::{Format, NegotiatedCodec, choose_codecs, map_codec, trim_variants};
+pub(crate) use self::codecs::{Format, NegotiatedCodec, choose_codecs, map_codec};
 pub(crate) use self::extensions::{Extension, negotiated_extensions};
 pub(crate) use self::offer::parse_offer;
 use super::dtls::{DtlsRole, Fingerprint};

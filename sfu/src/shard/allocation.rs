@@ -1,19 +1,14 @@
 //! Layers: which each subscription gets, what its subscriber is told, and the keyframes it takes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::peer::negotiation::Format;
-use crate::peer::transport::Transport;
 use crate::publisher::keyframes::Urgency;
 use crate::publisher::track::Track;
 use crate::room::Sink;
 use crate::sfu::{Codec, Event, Kind, PauseReason, StreamState, View};
-use crate::shard::{Shard, touch};
+use crate::shard::Shard;
 use crate::subscriber::allocator::{Allocation, Request, allocate};
-
-/// From a client's first connectivity check to the end of its DTLS handshake, two round trips later;
-/// a keyframe that will be too old by then is not waited with.
-const HANDSHAKE_EXPECTED: Duration = Duration::from_millis(200);
 
 impl Shard {
     /// Shares a subscriber's estimate among its video, aims every subscription, asks for keyframes.
@@ -75,9 +70,6 @@ impl Shard {
             let Some(track) = self.tracks.get(subscription.track) else {
                 continue;
             };
-            if slot.kind == Kind::Video && subscription.take_beginning() {
-                tracing::debug!(%participant, track = %track.id, "the first picture goes out");
-            }
             let state = subscription.state(track);
             if subscription.told == Some(state) {
                 continue;
@@ -131,8 +123,7 @@ impl Shard {
         }
     }
 
-    /// Begins what can begin with a keyframe that is kept, and asks the publishers for the keyframes
-    /// that a subscriber waits for besides.
+    /// Asks the publishers for the keyframes a subscriber waits for.
     pub(super) fn request_needed_keyframes(&mut self, now: Instant, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
@@ -143,12 +134,6 @@ impl Shard {
             .is_some_and(|transport| transport.is_connected())
         {
             return;
-        }
-        let begun = peer.subscriber.begin_with_kept(now, &self.tracks);
-        if begun > 0 {
-            tracing::debug!(participant = %peer.participant, begun, "kept keyframes begin");
-            self.metrics.kept_keyframe_starts += begun;
-            touch(&mut self.touched, key, peer);
         }
         let mut needs = Vec::new();
         for slot in peer
@@ -170,42 +155,6 @@ impl Shard {
         }
         for (track, layer, urgency) in needs {
             self.request_keyframe(now, track, usize::from(layer), urgency);
-        }
-    }
-
-    /// A path of the client passed a check or was nominated. Media may go out now, when that was all it
-    /// waited for; else asks for the keyframes the client will want when its handshake is done, unless
-    /// those that are kept will do then. So they come in meanwhile.
-    pub(super) fn prepare_keyframes(&mut self, now: Instant, key: usize) {
-        let Some(peer) = self.peers.get(key) else {
-            return;
-        };
-        if peer.transport.as_ref().is_some_and(Transport::is_connected) {
-            self.request_needed_keyframes(now, key);
-            return;
-        }
-        let mut needs = Vec::new();
-        for slot in &peer.subscriber.slots {
-            let subscription = slot.subscription.as_ref();
-            let Some(subscription) = subscription.filter(|_| slot.kind == Kind::Video) else {
-                continue;
-            };
-            let track = self.tracks.get(subscription.track);
-            let has_start = track.is_some_and(|track| {
-                let mut encodings = track.encodings.iter();
-                let ready = now + HANDSHAKE_EXPECTED;
-                encodings.any(|encoding| encoding.layer.head_start(ready).is_some())
-            });
-            if let Some(layer) = subscription
-                .selector
-                .needs_keyframe()
-                .filter(|_| !has_start)
-            {
-                needs.push((subscription.track, layer));
-            }
-        }
-        for (track, layer) in needs {
-            self.request_keyframe(now, track, usize::from(layer), Urgency::Joiner);
         }
     }
 

@@ -198,7 +198,6 @@ impl Shard {
         let owner_key = track.owner;
         track.fir_count = track.fir_count.wrapping_add(1);
         let fir_count = track.fir_count;
-        tracing::debug!(track = %track.id, encodings, "keyframes are asked for");
         let Some(owner) = self.peers.get_mut(owner_key) else {
             return;
         };

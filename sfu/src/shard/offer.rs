@@ -9,7 +9,7 @@ use crate::ids::{Mid, ParticipantId, Ssrc, TrackId};
 use crate::peer::ice::Credentials;
 use crate::peer::negotiation::{
     LocalTransport, NegotiatedCodec, RemoteOffer, Section, SectionKind, SectionPlan, SlotPlan,
-    choose_codecs, ice_fragment, negotiated_extensions, parse_offer, trim_variants, write_answer,
+    choose_codecs, ice_fragment, negotiated_extensions, parse_offer, write_answer,
 };
 use crate::peer::transport::{Remote, Transport};
 use crate::publisher::PublishedSection;
@@ -65,7 +65,6 @@ impl Shard {
             None => Err(OfferError::NoSuchParticipant),
         };
         let is_answered = answer.is_ok();
-        tracing::debug!(%participant, is_answered, "an offer was answered");
         self.events.push_back(Event::Answered {
             participant,
             offer: offer.id,
@@ -450,9 +449,8 @@ impl Shard {
         key: usize,
         section: &Section,
         kind: Kind,
-        mut codecs: Vec<NegotiatedCodec>,
+        codecs: Vec<NegotiatedCodec>,
     ) -> SectionPlan {
-        trim_variants(&mut codecs);
         let Some(index) = self.open_slot(key, section.mid, kind) else {
             return SectionPlan::Inactive;
         };

@@ -1,9 +1,8 @@
 //! Wanted versus is: which slots carry which tracks, in which layer, and who is told.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::peer::Peer;
-use crate::peer::transport::Transport;
 use crate::publisher::track::Track;
 use crate::room::Sink;
 use crate::sfu::{Event, Kind, Slot as SlotInfo, Source, Wants};
@@ -20,8 +19,6 @@ pub(super) enum Announce {
     Nothing,
 }
 
-/// From sending an answer to when a client has applied it: a round trip, and what browsers take.
-const ANSWER_TAKES: Duration = Duration::from_millis(200);
 /// Slots to ask for beyond those needed now, so that the next few tracks find one.
 const SPARE_SLOTS: u16 = 2;
 
@@ -65,31 +62,11 @@ impl Shard {
                 changed.push(index);
             }
         }
-        match announce {
-            Announce::Changes => {
-                self.tell_slots(key, &changed);
-                self.ask_for_slots(key, &wanted);
-            }
-            Announce::Nothing => self.hold_slots(now, key, &changed),
+        if announce == Announce::Changes {
+            self.tell_slots(key, &changed);
+            self.ask_for_slots(key, &wanted);
         }
         self.allocate(now, key);
-    }
-
-    /// Lets changed slots wait until the client has had time to take in the answer under way: what
-    /// reaches it before is lost. With the first answer its first connectivity check says so.
-    fn hold_slots(&mut self, now: Instant, key: usize, changed: &[usize]) {
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
-        };
-        if !peer.transport.as_ref().is_some_and(Transport::is_connected) {
-            return;
-        }
-        for index in changed {
-            let slot = peer.subscriber.slots.get_mut(*index);
-            if let Some(subscription) = slot.and_then(|slot| slot.subscription.as_mut()) {
-                subscription.held_until = Some(now + ANSWER_TAKES);
-            }
-        }
     }
 
     fn is_stale(&self, key: usize, slot: usize) -> bool {

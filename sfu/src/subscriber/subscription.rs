@@ -22,12 +22,8 @@ pub(crate) struct Subscription {
     pub(crate) allocation: Allocation,
     /// Nothing of this track was forwarded on the slot yet.
     pub(crate) is_waiting: bool,
-    /// Nothing that is kept goes out before: the client may not know of the slot yet.
-    pub(crate) held_until: Option<Instant>,
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
-    /// It was noted that something of this track was forwarded.
-    has_noted_beginning: bool,
     keyframe_asked: Option<Instant>,
     /// The highest number of each encoding that was taken in, forwarded or dropped on purpose.
     passed: [u64; LAYERS_MAX],
@@ -60,9 +56,7 @@ impl Subscription {
             selector: LayerSelector::new(),
             allocation: Allocation::Layer(0),
             is_waiting: true,
-            held_until: None,
             told: None,
-            has_noted_beginning: false,
             keyframe_asked: None,
             passed: [0; LAYERS_MAX],
             mappings: Vec::new(),
@@ -75,13 +69,6 @@ impl Subscription {
         self.passed
             .get(encoding)
             .is_none_or(|last| *last < sequence)
-    }
-
-    /// What was taken in is given up. As long as nothing of it went out, a stream may begin with it still.
-    pub(crate) fn forget_passed(&mut self) {
-        if self.is_waiting {
-            self.passed = [0; LAYERS_MAX];
-        }
     }
 
     /// Notes that a packet of an encoding was taken in.
@@ -179,11 +166,6 @@ impl Subscription {
                 layer: u8::try_from(layer).unwrap_or(0),
             },
         }
-    }
-
-    /// True once, when the first packet has been forwarded.
-    pub(crate) fn take_beginning(&mut self) -> bool {
-        !self.is_waiting && !std::mem::replace(&mut self.has_noted_beginning, true)
     }
 
     /// The layer to ask a keyframe of now, once per patience.

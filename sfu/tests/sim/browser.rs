@@ -42,8 +42,6 @@ pub(crate) struct Options {
     /// The longest DTLS datagram; small ones cut the ClientHello up.
     pub(crate) dtls_bytes_max: Option<usize>,
     pub(crate) lies_about_certificate: bool,
-    /// Nominates with its second check, as libwebrtc does when the other side is lite.
-    pub(crate) nominates_late: bool,
     pub(crate) nacks: bool,
     /// Sends sender and receiver reports.
     pub(crate) reports: bool,
@@ -63,7 +61,6 @@ impl Options {
             uses_tcp: false,
             dtls_bytes_max: None,
             lies_about_certificate: false,
-            nominates_late: false,
             nacks: true,
             reports: true,
             feedback: true,
@@ -134,8 +131,6 @@ pub(crate) struct Browser {
     pub(crate) transport_feedback: usize,
     pub(crate) receiver_reports: usize,
     pub(crate) unreadable: usize,
-    /// RTP that overtook the end of the handshake: there were no keys for it yet.
-    pub(crate) early: usize,
     /// Keys of what the server sends, once known; for the checker.
     pub(crate) server_keys: Option<(ProtectionProfile, Vec<u8>, Vec<u8>)>,
     pub(crate) channels: Option<Channels>,
@@ -144,8 +139,6 @@ pub(crate) struct Browser {
     pwd: String,
     next_check: Option<Instant>,
     transaction: [u8; 12],
-    /// The last check nominated.
-    nominates: bool,
     is_nominated: bool,
     dtls: Option<Dtls>,
     dtls_timeout: Option<Instant>,
@@ -194,7 +187,6 @@ impl Browser {
             transport_feedback: 0,
             receiver_reports: 0,
             unreadable: 0,
-            early: 0,
             server_keys: None,
             channels: None,
             ufrag: letters(&mut random, 4),
@@ -202,7 +194,6 @@ impl Browser {
             random,
             next_check: None,
             transaction: [0; 12],
-            nominates: false,
             is_nominated: false,
             dtls: None,
             dtls_timeout: None,
@@ -426,13 +417,12 @@ impl Browser {
     fn check(&mut self, now: Instant) {
         let Some(path) = self.path else { return };
         self.transaction = self.random.random();
-        self.nominates = !self.options.nominates_late || self.connected_at.is_some();
         let username = format!("{}:{}", self.answer.ufrag, self.ufrag);
         let check = Check {
             transaction: self.transaction,
             username: &username,
             password: &self.answer.pwd,
-            nominates: self.nominates,
+            nominates: true,
         };
         self.out.push_back((path, check.write()));
         let pause = if self.is_nominated {
@@ -462,7 +452,7 @@ impl Browser {
     }
 
     fn handle_success(&mut self, now: Instant) {
-        if !self.is_nominated && self.nominates {
+        if !self.is_nominated {
             self.is_nominated = true;
             self.next_check = Some(now + CONSENT_INTERVAL);
         }
@@ -575,10 +565,7 @@ impl Browser {
     }
 
     fn handle_rtp(&mut self, now: Instant, bytes: &[u8]) {
-        let Some(keys) = &mut self.keys else {
-            self.early += 1;
-            return;
-        };
+        let Some(keys) = &mut self.keys else { return };
         let Ok(plain) = keys.decrypt.decrypt_rtp(bytes) else {
             self.unreadable += 1; // a duplicate
             return;

@@ -184,37 +184,6 @@ pub(crate) fn map_codec<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Leaves out of a receive slot's codecs the H264 variants for which [`map_codec`] finds another that does:
-/// of the higher packetization mode the lowest and the highest profile remain, and those we cannot order.
-///
-/// Browsers offer six to nine variants on every slot, and set up each one that is answered.
-pub(crate) fn trim_variants(codecs: &mut Vec<NegotiatedCodec>) {
-    let variant = |codec: &NegotiatedCodec| match codec.format {
-        Format::H264 {
-            packetization_mode,
-            profile_level_id,
-            ..
-        } => Some((packetization_mode, H264Profile::of(profile_level_id))),
-        _ => None,
-    };
-    let ordered = |variant: &(u8, H264Profile)| variant.1 != H264Profile::Other;
-    let variants = || codecs.iter().filter_map(variant).filter(ordered);
-    let Some(highest) = variants().max() else {
-        return;
-    };
-    let lowest = variants().filter(|(mode, _)| *mode == highest.0).min();
-    let mut kept = Vec::new();
-    codecs.retain(|codec| match variant(codec).filter(ordered) {
-        // Another level of the same profile is no other variant.
-        Some(variant) if kept.contains(&variant) => false,
-        Some(variant) => {
-            kept.push(variant);
-            variant == highest || Some(variant) == lowest
-        }
-        None => true,
-    });
-}
-
 /// The H264 profiles in the order in which a decoder of a later one usually takes the earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum H264Profile {
@@ -331,40 +300,6 @@ mod tests {
         assert_eq!(mapped(&h264(1, 1, "640028"), &slot[..4]), Some(116));
         assert_eq!(mapped(&h264(1, 0, "42e01f"), &slot[3..]), Some(116));
         assert_eq!(mapped(&h264(1, 1, "42e01f"), &slot[1..2]), None);
-    }
-
-    #[test]
-    fn a_slot_keeps_the_variants_that_stand_for_the_others() {
-        let trimmed = |mut codecs: Vec<NegotiatedCodec>| {
-            trim_variants(&mut codecs);
-            let kept = codecs.iter().map(|codec| codec.payload_type.0);
-            (kept.collect::<Vec<_>>(), codecs)
-        };
-        // As Chromium offers them.
-        let offered = vec![
-            codec(96, Format::Vp8),
-            h264(102, 1, "42001f"),
-            h264(104, 0, "42001f"),
-            h264(108, 1, "42e01f"),
-            h264(109, 1, "42e034"),
-            h264(114, 0, "42e01f"),
-            h264(116, 1, "4d001f"),
-            h264(39, 0, "4d001f"),
-            h264(120, 1, "64001f"),
-            h264(121, 1, "f4001f"),
-            codec(98, Format::Vp9 { profile: 0 }),
-        ];
-        let (kept, slot) = trimmed(offered.clone());
-        assert_eq!(kept, [96, 108, 120, 121, 98]);
-        for source in &offered {
-            assert!(mapped(source, &slot).is_some(), "{source:?}");
-        }
-        assert_eq!(mapped(&h264(1, 0, "42e01f"), &slot), Some(108));
-        assert_eq!(mapped(&h264(1, 1, "4d001f"), &slot), Some(120));
-        // Nothing to choose from.
-        assert_eq!(trimmed(vec![h264(1, 0, "42e01f")]).0, [1]);
-        assert_eq!(trimmed(vec![h264(1, 1, "f4001f")]).0, [1]);
-        assert_eq!(trimmed(vec![codec(7, Format::Vp8)]).0, [7]);
     }
 
     #[test]
