@@ -192,6 +192,10 @@ impl Shard {
         if let Some(closed) = change.closed {
             self.demux.remove_path(&closed, key);
         }
+        if change.opened.is_some() {
+            // Chromium nominates once its handshake is done: that was all that media waited for.
+            self.request_needed_keyframes(now, key);
+        }
         self.drain_transport(now, key);
         Ok(())
     }

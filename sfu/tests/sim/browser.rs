@@ -42,6 +42,8 @@ pub(crate) struct Options {
     /// The longest DTLS datagram; small ones cut the ClientHello up.
     pub(crate) dtls_bytes_max: Option<usize>,
     pub(crate) lies_about_certificate: bool,
+    /// Nominates with its second check, as libwebrtc does when the other side is lite.
+    pub(crate) nominates_late: bool,
     pub(crate) nacks: bool,
     /// Sends sender and receiver reports.
     pub(crate) reports: bool,
@@ -61,6 +63,7 @@ impl Options {
             uses_tcp: false,
             dtls_bytes_max: None,
             lies_about_certificate: false,
+            nominates_late: false,
             nacks: true,
             reports: true,
             feedback: true,
@@ -139,6 +142,8 @@ pub(crate) struct Browser {
     pwd: String,
     next_check: Option<Instant>,
     transaction: [u8; 12],
+    /// The last check nominated.
+    nominates: bool,
     is_nominated: bool,
     dtls: Option<Dtls>,
     dtls_timeout: Option<Instant>,
@@ -194,6 +199,7 @@ impl Browser {
             random,
             next_check: None,
             transaction: [0; 12],
+            nominates: false,
             is_nominated: false,
             dtls: None,
             dtls_timeout: None,
@@ -417,12 +423,13 @@ impl Browser {
     fn check(&mut self, now: Instant) {
         let Some(path) = self.path else { return };
         self.transaction = self.random.random();
+        self.nominates = !self.options.nominates_late || self.connected_at.is_some();
         let username = format!("{}:{}", self.answer.ufrag, self.ufrag);
         let check = Check {
             transaction: self.transaction,
             username: &username,
             password: &self.answer.pwd,
-            nominates: true,
+            nominates: self.nominates,
         };
         self.out.push_back((path, check.write()));
         let pause = if self.is_nominated {
@@ -452,7 +459,7 @@ impl Browser {
     }
 
     fn handle_success(&mut self, now: Instant) {
-        if !self.is_nominated {
+        if !self.is_nominated && self.nominates {
             self.is_nominated = true;
             self.next_check = Some(now + CONSENT_INTERVAL);
         }

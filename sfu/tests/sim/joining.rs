@@ -246,3 +246,21 @@ fn media_flows_over_ice_tcp() {
     assert_eq!(world.checker.sent_to(path), sent);
     world.finish();
 }
+
+#[test]
+fn a_nomination_after_the_handshake_starts_the_picture() {
+    let mut world = World::new(12);
+    world.join(Options::new("alice").camera(Codec::Vp8, RIDS));
+    world.run_ms(3000);
+    let joined = world.now;
+    let mut bob = Options::new("bob").slots(0, 1);
+    bob.nominates_late = true;
+    let bob = world.join(bob);
+    world.run_ms(1000);
+    let arrived = world.browsers[bob].video(0).arrived.values();
+    let first = arrived.map(|packet| packet.at).min().unwrap();
+    // The second check goes out 50 ms after the first; the publisher's next frame is a keyframe.
+    let waited = first - joined;
+    assert!(waited < Duration::from_millis(150), "{waited:?}");
+    world.finish();
+}
