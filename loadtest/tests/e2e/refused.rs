@@ -266,6 +266,7 @@ async fn bad_offers_are_refused() -> Result<()> {
     let unknown = |sdp: String| {
         sdp.replace("VP8/90000", "FOO/90000")
             .replace("H264/90000", "BAR/90000")
+            .replace("AV1/90000", "QUX/90000")
             .replace("opus/48000", "baz/48000")
     };
     let keyless = |sdp: String| {
