@@ -57,6 +57,8 @@ const HAS_PICTURE_ID: u16 = 1 << 15;
 const MARKER: u8 = 1 << 3;
 const HAS_TL0: u8 = 1 << 4;
 const HAS_PACKET: u8 = 1 << 5;
+/// It went out behind its place, where its receiver may have asked for it before.
+const IS_LATE: u8 = 1 << 6;
 const LAYER: u8 = 0b111;
 
 impl Entry {
@@ -135,21 +137,28 @@ impl Sent {
     /// Notes a packet that went out, and its payload bytes.
     pub(crate) fn record(&mut self, now: Instant, sent: SentPacket, bytes: usize) {
         self.rate.add(now, bytes);
+        let now_ms = self.milliseconds(now);
         let (place, generation) = self.place(sent.sequence);
         let Some(entry) = self.entries.get_mut(place) else {
             return;
         };
         if self.newest.is_none_or(|newest| sent.sequence > newest) {
             self.newest = Some(sent.sequence);
-        } else if entry.generation != NEVER && entry.generation > generation {
+            *entry = Entry::new(generation, &sent);
+            return;
+        }
+        if entry.generation != NEVER && entry.generation > generation {
             return; // A late packet must not push out a newer one.
         }
         *entry = Entry::new(generation, &sent);
+        entry.flags |= IS_LATE;
+        entry.last_resend_ms = now_ms;
     }
 
     /// What to send again for a request; `None` when it is gone or was sent too often or just now.
     ///
-    /// The first request is always timely: the receiver cannot have asked before the packet went.
+    /// The first request is timely, for the receiver cannot have asked before the packet went; unless
+    /// that filled a hole, which it may have asked for a round trip before.
     pub(crate) fn find(&self, now: Instant, sequence: u16, rtt: Duration) -> Option<SentPacket> {
         let sequence = self.extend(sequence)?;
         let (place, generation) = self.place(sequence);
@@ -159,7 +168,8 @@ impl Sent {
         }
         let spacing = u16::try_from(rtt.max(SPACING_MIN).as_millis()).unwrap_or(u16::MAX);
         let since = self.milliseconds(now).wrapping_sub(entry.last_resend_ms);
-        let is_early = entry.resends > 0 && since < spacing;
+        let has_gone_before = entry.resends > 0 || entry.flags & IS_LATE != 0;
+        let is_early = has_gone_before && since < spacing;
         (entry.resends < RESENDS_MAX && !is_early).then(|| entry.packet(sequence))
     }
 
@@ -266,6 +276,14 @@ mod tests {
         // A late packet does not push out a newer one.
         sent.record(now, packet(65_487), 10);
         assert_eq!(found(&mut sent, 65_487), None);
+        // What fills a hole is not sent again at once: the request may be older than it.
+        sent.record(now, packet(66_001), 10);
+        sent.record(now, packet(66_000), 10);
+        assert_eq!(found(&mut sent, 464), None);
+        assert_eq!(
+            sent.find(now + RTT, 464, RTT).map(|p| p.sequence),
+            Some(66_000)
+        );
         assert_eq!(found(&mut sent, 65_487 + 48), None, "just sent again");
         sent.forget();
         assert_eq!(found(&mut sent, 462), None);
