@@ -1,12 +1,16 @@
 // Measures the time from joining to the first decoded frame of somebody else, on loopback: 50 joins by
-// the native protocol, 20 one after the other and six groups of five at the same moment (nine receive
-// slots each), then 10 joins by pressing "Join" in the meeting page, with a camera of one's own.
+// the JavaScript SDK, 20 one after the other and six groups of five at the same moment in one page, then
+// 10 joins by pressing "Join" in the meeting page, with a camera of one's own.
 // `--json` prints the numbers alone.
+import fs from 'node:fs';
+
 import { launchChromium, pressJoin, stats } from './lib/browser.mjs';
 import { startServer } from './lib/server.mjs';
 import { eventually, percentile, sleep } from './lib/wait.mjs';
 
 const GROUPS = [...Array(20).fill(1), ...Array(6).fill(5)];
+
+const SDK = fs.readFileSync(new URL('../sdk/dist/plenum.umd.cjs', import.meta.url), 'utf8');
 
 const server = await startServer();
 const chromium = await launchChromium();
@@ -25,27 +29,27 @@ try {
     (await stats(publisher)).outbound.some((s) => s.kind === 'video' && s.frames > 30));
 
   const viewer = await chromium.rawPage(server.url);
+  await viewer.addScriptTag({ content: SDK });
   let number = 0;
   for (const size of GROUPS) {
     const tokens = [];
     for (let i = 0; i < size; i += 1) tokens.push(await server.token('clock', `viewer-${(number += 1)}`));
     const measured = await viewer.evaluate(([url, jwts]) => Promise.all(jwts.map(async (jwt) => {
       const started = performance.now();
-      const client = new window.RawClient({ audioSlots: 3, videoSlots: 6 });
+      const room = new window.Plenum.Room();
       const firstFrame = new Promise((resolve) => {
-        client.pc.addEventListener('track', async ({ track }) => {
+        room.on('trackSubscribed', async (track) => {
           if (track.kind !== 'video') return;
-          const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+          const reader = new MediaStreamTrackProcessor({ track: track.mediaStreamTrack }).readable.getReader();
           const { value: frame } = await reader.read();
           frame?.close();
           resolve(performance.now() - started);
         });
       });
-      await client.join(url, jwt);
+      await room.connect(url, jwt);
       const limit = new Promise((_, reject) => setTimeout(() => reject(new Error('no frame within 10 s')), 10_000));
       const time = await Promise.race([firstFrame, limit]);
-      client.close();
-      document.body.replaceChildren();
+      room.disconnect();
       return time;
     })), [server.url, tokens]);
     times[size === 1 ? 'alone' : 'together'].push(...measured);
