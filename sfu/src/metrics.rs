@@ -250,6 +250,8 @@ metrics! {
         "Keyframe requests from subscribers.";
     Counter keyframe_requests_sent, "plenum_keyframe_requests_sent_total",
         "Keyframe requests to publishers.";
+    Counter kept_keyframe_starts, "plenum_kept_keyframe_starts_total",
+        "Subscriptions that began with a keyframe already kept, instead of waiting for the next.";
     Counter layer_switches, "plenum_layer_switches_total",
         "Times a subscription changed its layer.";
     Counter allocations, "plenum_allocations_total",

@@ -194,7 +194,7 @@ impl Shard {
         }
         if change.opened.is_some() {
             // Chromium nominates once its handshake is done: that was all that media waited for.
-            self.request_needed_keyframes(now, key);
+            self.allocate(now, key);
         }
         self.drain_transport(now, key);
         Ok(())

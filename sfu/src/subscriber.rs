@@ -3,6 +3,7 @@
 pub(crate) mod allocator;
 pub(crate) mod assignment;
 pub(crate) mod estimator;
+pub(crate) mod head_start;
 mod pacer;
 pub(crate) mod rewriter;
 pub(crate) mod selector;
@@ -20,7 +21,7 @@ use crate::ids::TrackId;
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::srtp::SendContext;
 use crate::publisher::Received;
-use crate::publisher::layer::{PacketMeta, PacketRing};
+use crate::publisher::layer::{PacketId, PacketMeta, PacketRing};
 use crate::publisher::track::Track;
 use crate::sfu::{Kind, View, Wants};
 use crate::shard::{Arena, Path};
@@ -51,8 +52,8 @@ pub(crate) enum Flushed {
 
 /// A packet on its way to the sinks of its track, with what all of them ask of it.
 pub(crate) struct Offered<'a> {
-    track: &'a Track,
     received: &'a Received,
+    ring: &'a PacketRing,
     meta: &'a PacketMeta,
     /// The place of its encoding among the layers, 0 is the lowest.
     layer: u8,
@@ -60,6 +61,8 @@ pub(crate) struct Offered<'a> {
     is_empty: bool,
     /// A stream can begin with it: a keyframe does, and not too much overtook it.
     is_start: bool,
+    /// The latest packet of its layer to be queued behind it: later ones are still to be offered.
+    latest: PacketId,
 }
 
 impl<'a> Offered<'a> {
@@ -71,12 +74,24 @@ impl<'a> Offered<'a> {
         let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
         let is_keyframe = meta.descriptor.keyframe;
         Some(Self {
-            track,
             received,
+            ring,
             meta,
             layer,
             is_empty: payload.is_empty(),
             is_start: is_keyframe && overtaken(ring, meta.sequence).is_some(),
+            latest: received.packet,
+        })
+    }
+
+    /// A keyframe that all sinks of its track were offered before, and everything that followed it.
+    fn kept(track: &'a Track, received: &'a Received) -> Option<Self> {
+        let offered = Self::new(track, received)?;
+        let is_start = offered.meta.descriptor.keyframe;
+        Some(Self {
+            is_start,
+            latest: PacketId::MAX,
+            ..offered
         })
     }
 }
@@ -127,22 +142,32 @@ impl Subscriber {
     ///
     /// True: there is something to flush.
     pub(crate) fn offer(&mut self, index: usize, offered: &Offered<'_>) -> bool {
+        let Some(queued) = self.select(index, offered) else {
+            return false;
+        };
+        if queued.action == Action::Switch {
+            let first = offered.meta.sequence;
+            if let Some(numbers) = overtaken(offered.ring, first) {
+                self.queue_rest(queued, offered, numbers);
+            }
+        }
+        true
+    }
+
+    /// Lets a slot's selector decide about one packet of its track, and queues what it takes.
+    fn select(&mut self, index: usize, offered: &Offered<'_>) -> Option<Queued> {
         let Offered {
-            track,
             received,
             meta,
             layer,
             is_empty,
             is_start,
+            ..
         } = *offered;
-        let Some(slot) = self.slots.get_mut(index) else {
-            return false;
-        };
-        let Some(subscription) = &mut slot.subscription else {
-            return false;
-        };
+        let slot = self.slots.get_mut(index)?;
+        let subscription = slot.subscription.as_mut()?;
         if subscription.track != received.track {
-            return false;
+            return None;
         }
         let mut descriptor = meta.descriptor;
         descriptor.keyframe =
@@ -157,7 +182,7 @@ impl Subscriber {
             Selection::Forward => Action::Forward,
             Selection::Switch => Action::Switch,
             Selection::Drop => Action::Skip,
-            Selection::Ignore => return false,
+            Selection::Ignore => return None,
         };
         let lane = LaneId {
             generation: slot.generation,
@@ -173,22 +198,23 @@ impl Subscriber {
         let kind = slot.kind;
         subscription.note_passed(received.encoding, meta.sequence);
         self.push(kind, queued);
-        if action == Action::Switch {
-            self.has_news = true;
-            self.queue_overtaken(lane, track, received, meta.sequence);
-        }
-        true
+        self.has_news |= action == Action::Switch;
+        Some(queued)
     }
 
-    /// Queues what came before its layer's keyframe began but stands behind it.
-    fn queue_overtaken(&mut self, lane: LaneId, track: &Track, received: &Received, first: u64) {
-        let Some(encoding) = track.encodings.get(received.encoding) else {
-            return;
-        };
-        let ring = &encoding.layer.ring;
-        let layer = u8::try_from(track.rank_of(received.encoding)).unwrap_or(0);
-        for sequence in overtaken(ring, first).into_iter().flatten() {
-            let Some(packet) = ring.find(sequence).filter(|id| *id < received.packet) else {
+    /// Queues what is kept of a layer's packets behind the keyframe that began it, but for those that
+    /// are still to be offered.
+    fn queue_rest(&mut self, begun: Queued, offered: &Offered<'_>, numbers: Range<u64>) {
+        let Offered {
+            received,
+            ring,
+            layer,
+            latest,
+            ..
+        } = *offered;
+        let lane = begun.lane;
+        for sequence in numbers {
+            let Some(packet) = ring.find(sequence).filter(|id| *id <= latest) else {
                 continue;
             };
             let Some((meta, ..)) = ring.get(packet) else {
@@ -312,6 +338,7 @@ impl Subscriber {
             if let Some(subscription) = &mut slot.subscription {
                 subscription.selector.restart();
                 subscription.renew_keyframe_need();
+                subscription.forget_passed();
             }
         }
     }

@@ -10,6 +10,8 @@
 
 #[path = "sim/attacks.rs"]
 mod attacks;
+#[path = "sim/beginning.rs"]
+mod beginning;
 #[path = "sim/browser.rs"]
 mod browser;
 #[path = "sim/channels.rs"]

@@ -24,6 +24,8 @@ pub(crate) enum Urgency {
 pub(crate) struct KeyframeBudget {
     wanted: u8,
     outstanding: u8,
+    /// Someone without a picture is among those who want.
+    is_urgent: bool,
     last_request: Option<Instant>,
 }
 
@@ -46,6 +48,7 @@ impl KeyframeBudget {
             return 0;
         }
         self.wanted |= bit;
+        self.is_urgent |= urgency == Urgency::Joiner;
         if self.last_request.is_some_and(|at| since(at) < interval) {
             return 0;
         }
@@ -55,11 +58,11 @@ impl KeyframeBudget {
     /// The layers to ask now because an earlier request had to wait, as bits.
     pub(crate) fn poll(&mut self, now: Instant) -> u8 {
         let since = |at| now.saturating_duration_since(at);
-        if self.wanted == 0
-            || self
-                .last_request
-                .is_some_and(|at| since(at) < REQUEST_INTERVAL)
-        {
+        let interval = match self.is_urgent {
+            true => JOINER_INTERVAL,
+            false => REQUEST_INTERVAL,
+        };
+        if self.wanted == 0 || self.last_request.is_some_and(|at| since(at) < interval) {
             return 0;
         }
         self.take(now)
@@ -72,11 +75,13 @@ impl KeyframeBudget {
             .unwrap_or(0);
         self.wanted &= !bit;
         self.outstanding &= !bit;
+        self.is_urgent &= self.wanted != 0;
     }
 
     fn take(&mut self, now: Instant) -> u8 {
         let asked = self.wanted;
         self.wanted = 0;
+        self.is_urgent = false;
         self.outstanding |= asked;
         self.last_request = Some(now);
         asked
@@ -117,6 +122,29 @@ mod tests {
         assert_eq!(budget.request(at(100), 0, Urgency::Joiner), 0);
         assert_eq!(budget.request(at(310), 0, Urgency::Joiner), 0b001);
         assert_eq!(budget.poll(at(400)), 0);
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a starting point for the virtual clock"
+    )]
+    fn a_joiner_that_had_to_wait_waits_no_longer_than_joiners_do() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut budget = KeyframeBudget::default();
+        assert_eq!(budget.request(at(0), 0, Urgency::Viewer), 1);
+        budget.arrived(0);
+        assert_eq!(budget.request(at(100), 0, Urgency::Joiner), 0);
+        assert_eq!(budget.poll(at(299)), 0);
+        assert_eq!(budget.poll(at(300)), 1);
+        // Served, it hurries nobody else's.
+        budget.arrived(0);
+        assert_eq!(budget.request(at(400), 0, Urgency::Joiner), 0);
+        budget.arrived(0);
+        assert_eq!(budget.request(at(500), 0, Urgency::Viewer), 0);
+        assert_eq!(budget.poll(at(700)), 0);
+        assert_eq!(budget.poll(at(800)), 1);
     }
 
     #[test]

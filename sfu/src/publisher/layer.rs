@@ -14,6 +14,13 @@ pub(crate) use ring::{PacketId, PacketMeta, PacketRing, StoredPacket};
 /// A layer without packets for this long is not live. Screen shares send a frame a second while
 /// nothing moves, and a keyframe request is answered well within it.
 const LIVE_FOR: Duration = Duration::from_millis(1500);
+/// Who begins to watch may begin with a keyframe this old. It gets all that came since at once, which
+/// its jitter buffer takes for that much delay until it knows better; and two requests for those who
+/// wait for a first picture are less than this apart.
+const HEAD_START_MAX: Duration = Duration::from_millis(500);
+/// Packets of a head start: half a second of 1.5 Mbit/s with its keyframe, and as much as a keyframe of
+/// a large picture alone puts into a link of unknown width.
+const HEAD_START_PACKETS_MAX: u64 = 128;
 
 /// What a sender report says about a stream's clock (RFC 3550 §6.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +29,17 @@ pub(crate) struct SenderReport {
     pub(crate) ntp: u64,
     /// The RTP timestamp of the same moment.
     pub(crate) rtp_timestamp: u32,
+}
+
+/// A keyframe and all that followed it, kept without a hole: a stream can begin here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeadStart {
+    /// The extended sequence number of the keyframe's first packet.
+    pub(crate) first: u64,
+    /// That of the newest packet.
+    pub(crate) last: u64,
+    /// When the keyframe's first packet came in.
+    pub(crate) arrival: Instant,
 }
 
 /// One simulcast encoding as it comes from its publisher; a track without simulcast has one.
@@ -42,6 +60,8 @@ pub(crate) struct Layer {
     newest_frame: (u64, usize),
     /// The packet furthest on in its stream: sequence number, timestamp, and when it came in.
     newest: Option<(u64, u64, Instant)>,
+    /// Sequence number and timestamp of the first packet of the last keyframe.
+    keyframe: Option<(u64, u64)>,
 }
 
 impl Layer {
@@ -57,6 +77,7 @@ impl Layer {
             last_packet: None,
             newest_frame: (0, 0),
             newest: None,
+            keyframe: None,
         }
     }
 
@@ -86,6 +107,9 @@ impl Layer {
             Ordering::Equal => *longest = packet.payload.len().max(*longest),
             Ordering::Less => {}
         }
+        if packet.meta.descriptor.keyframe {
+            self.note_keyframe(packet.meta.sequence, packet.meta.timestamp);
+        }
         Some(id)
     }
 
@@ -95,6 +119,33 @@ impl Layer {
     /// a byte (RFC 3550 §5.1) all are equal, and the kernel takes them in one send (rule 14).
     pub(crate) fn is_short_by_one(&self, timestamp: u64, payload_bytes: usize) -> bool {
         self.newest_frame == (timestamp, payload_bytes + 1)
+    }
+
+    /// A stream can begin with several packets of a frame (H264: parameter sets, slice): the first counts.
+    fn note_keyframe(&mut self, sequence: u64, timestamp: u64) {
+        let first = match self.keyframe {
+            Some((_, known)) if known > timestamp => return,
+            Some((first, known)) if known == timestamp => first.min(sequence),
+            _ => sequence,
+        };
+        self.keyframe = Some((first, timestamp));
+    }
+
+    /// The last keyframe and what followed it, when a stream can begin with them: complete so far,
+    /// recent, and not too much to send at once.
+    pub(crate) fn head_start(&self, now: Instant) -> Option<HeadStart> {
+        let (first, _) = self.keyframe?;
+        let last = self.ring.newest_sequence()?;
+        let (meta, ..) = self.ring.get(self.ring.find(first)?)?;
+        let arrival = meta.arrival;
+        let is_short = last.saturating_sub(first) < HEAD_START_PACKETS_MAX
+            && now.saturating_duration_since(arrival) <= HEAD_START_MAX;
+        let is_whole = || (first..=last).all(|sequence| self.ring.find(sequence).is_some());
+        (is_short && is_whole()).then_some(HeadStart {
+            first,
+            last,
+            arrival,
+        })
     }
 
     /// Packets come in at present.
@@ -165,9 +216,26 @@ mod tests {
             size: (sequence == 1).then_some((320, 180)),
             ..Descriptor::default()
         };
+        push_as(layer, (sequence, sequence * 3000), arrival, descriptor)
+    }
+
+    fn push_key(layer: &mut Layer, numbers: (u64, u64), arrival: Instant) {
+        let descriptor = Descriptor {
+            keyframe: true,
+            ..Descriptor::default()
+        };
+        push_as(layer, numbers, arrival, descriptor);
+    }
+
+    fn push_as(
+        layer: &mut Layer,
+        (sequence, timestamp): (u64, u64),
+        arrival: Instant,
+        descriptor: Descriptor,
+    ) -> Option<PacketId> {
         let meta = PacketMeta {
             sequence,
-            timestamp: sequence * 3000,
+            timestamp,
             marker: true,
             payload_type: 96,
             descriptor,
@@ -223,6 +291,57 @@ mod tests {
         assert_eq!(push(4, 20, 100), [false, false]);
         assert_eq!(push(5, 10, 101), [false, false]);
         assert_eq!(push(6, 20, 102), [false, true]);
+    }
+
+    #[test]
+    fn a_stream_can_begin_with_a_recent_keyframe_and_all_that_followed() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut layer = Layer::new(Kind::Video, 90_000);
+        push(&mut layer, 7, at(0));
+        assert_eq!(layer.head_start(at(0)), None, "no keyframe");
+        push_key(&mut layer, (8, 24000), at(10));
+        push(&mut layer, 9, at(20));
+        let begin = |first, last, ms| HeadStart {
+            first,
+            last,
+            arrival: at(ms),
+        };
+        assert_eq!(layer.head_start(at(500)), Some(begin(8, 9, 10)));
+        assert_eq!(layer.head_start(at(511)), None, "too old");
+        // A hole, until it is filled.
+        push(&mut layer, 11, at(30));
+        assert_eq!(layer.head_start(at(30)), None);
+        push(&mut layer, 10, at(40));
+        assert_eq!(layer.head_start(at(40)), Some(begin(8, 11, 10)));
+        // A newer keyframe takes its place, a late older one does not.
+        push_key(&mut layer, (13, 39000), at(50));
+        push_key(&mut layer, (12, 36000), at(60));
+        assert_eq!(layer.head_start(at(60)), Some(begin(13, 13, 50)));
+    }
+
+    #[test]
+    fn a_head_start_is_bounded_in_packets() {
+        let start = Instant::now();
+        let mut layer = Layer::new(Kind::Video, 90_000);
+        push_key(&mut layer, (0, 0), start);
+        for sequence in 1..HEAD_START_PACKETS_MAX {
+            push(&mut layer, sequence, start);
+        }
+        assert!(layer.head_start(start).is_some());
+        push(&mut layer, HEAD_START_PACKETS_MAX, start);
+        assert_eq!(layer.head_start(start), None);
+    }
+
+    #[test]
+    fn a_keyframe_begins_with_the_first_of_its_packets_that_say_so() {
+        let start = Instant::now();
+        let mut layer = Layer::new(Kind::Video, 90_000);
+        for sequence in [21, 20, 22] {
+            push_key(&mut layer, (sequence, 3000), start);
+        }
+        let first = layer.head_start(start).map(|begin| begin.first);
+        assert_eq!(first, Some(20));
     }
 
     #[test]

@@ -1,18 +1,33 @@
 //! Layers: which each subscription gets, what its subscriber is told, and the keyframes it takes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::peer::Peer;
 use crate::peer::negotiation::Format;
+use crate::peer::transport::Transport;
 use crate::publisher::keyframes::Urgency;
 use crate::publisher::track::Track;
 use crate::room::Sink;
 use crate::sfu::{Codec, Event, Kind, PauseReason, StreamState, View};
-use crate::shard::Shard;
+use crate::shard::{Shard, touch};
 use crate::subscriber::allocator::{Allocation, Request, allocate};
+use crate::subscriber::head_start::KeptStarts;
+
+/// From the end of our handshake to when a client has its keys in use; media it cannot read is lost.
+const KEYS_TAKE: Duration = Duration::from_millis(50);
 
 impl Shard {
-    /// Shares a subscriber's estimate among its video, aims every subscription, asks for keyframes.
+    /// Shares a subscriber's estimate among its video, begins with keyframes that are kept, asks for
+    /// those that are not.
     pub(super) fn allocate(&mut self, now: Instant, key: usize) {
+        self.aim(now, key);
+        self.begin_with_kept(now, key);
+        self.tell_streams(key);
+        self.request_needed_keyframes(now, key);
+    }
+
+    /// Shares a subscriber's estimate among its video and aims every subscription.
+    fn aim(&mut self, now: Instant, key: usize) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -51,8 +66,27 @@ impl Shard {
                 subscription.aim(track, now);
             }
         }
-        self.tell_streams(key);
-        self.request_needed_keyframes(now, key);
+    }
+
+    /// Begins what can begin with a keyframe that is kept, as far as it may already.
+    ///
+    /// Every packet of the rings must have been offered: what is kept is queued.
+    fn begin_with_kept(&mut self, now: Instant, key: usize) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        if !is_connected(peer) {
+            return;
+        }
+        let KeptStarts { begun, next } = peer.subscriber.begin_with_kept(now, &self.tracks);
+        self.metrics.kept_keyframe_starts += begun;
+        if let Some(next) = next {
+            let timer = peer.timers.allocation.get_or_insert(next);
+            *timer = next.min(*timer);
+        }
+        if begun > 0 || next.is_some() {
+            touch(&mut self.touched, key, peer);
+        }
     }
 
     /// Tells a subscriber what changed in what it receives.
@@ -128,11 +162,7 @@ impl Shard {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if !peer
-            .transport
-            .as_ref()
-            .is_some_and(|transport| transport.is_connected())
-        {
+        if !is_connected(peer) {
             return;
         }
         let mut needs = Vec::new();
@@ -145,6 +175,9 @@ impl Shard {
             let Some(subscription) = &mut slot.subscription else {
                 continue;
             };
+            if subscription.has_start {
+                continue;
+            }
             if let Some(layer) = subscription.take_keyframe_need(now) {
                 let urgency = match subscription.is_waiting {
                     true => Urgency::Joiner,
@@ -162,6 +195,7 @@ impl Shard {
     pub(super) fn request_first_keyframes(&mut self, now: Instant, key: usize) {
         if let Some(peer) = self.peers.get_mut(key) {
             for slot in &mut peer.subscriber.slots {
+                slot.ready_at = Some(now + KEYS_TAKE);
                 if let Some(subscription) = &mut slot.subscription {
                     subscription.renew_keyframe_need();
                 }
@@ -195,8 +229,11 @@ impl Shard {
             return;
         };
         let sinks: Vec<Sink> = room.sinks(track.route).to_vec();
+        // The packet that brought this about is kept, and yet to be offered: nothing begins with it here.
         for Sink::Subscription { peer, .. } in sinks {
-            self.allocate(now, peer);
+            self.aim(now, peer);
+            self.tell_streams(peer);
+            self.request_needed_keyframes(now, peer);
         }
     }
 
@@ -211,6 +248,10 @@ impl Shard {
             }
         }
     }
+}
+
+fn is_connected(peer: &Peer) -> bool {
+    peer.transport.as_ref().is_some_and(Transport::is_connected)
 }
 
 /// What one subscription could get, as the allocator sees it.

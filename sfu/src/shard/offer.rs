@@ -1,7 +1,7 @@
 //! An offer becomes an answer: transport, published tracks, receive slots.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::Rng;
 
@@ -28,6 +28,9 @@ use crate::subscriber::slot::{Slot, SlotExtensions, SlotNumbers};
 const UFRAG_LETTERS: usize = 14;
 /// Letters of a password: 144 bits (RFC 8445 §5.3 asks for 128).
 const PWD_LETTERS: usize = 24;
+
+/// From sending an answer to when a client has applied it: a round trip, and what browsers take.
+const ANSWER_TAKES: Duration = Duration::from_millis(200);
 
 /// An offer while its answer is being worked out.
 struct Answering<'a> {
@@ -295,7 +298,7 @@ impl Shard {
             };
         }
         if section.direction.receives() && !codecs.is_empty() {
-            return self.plan_slot(key, section, kind, codecs);
+            return self.plan_slot(answering, section, kind, codecs);
         }
         self.close_section(now, key, mid);
         match codecs.is_empty() {
@@ -446,12 +449,13 @@ impl Shard {
 
     fn plan_slot(
         &mut self,
-        key: usize,
+        answering: &Answering<'_>,
         section: &Section,
         kind: Kind,
         codecs: Vec<NegotiatedCodec>,
     ) -> SectionPlan {
-        let Some(index) = self.open_slot(key, section.mid, kind) else {
+        let Answering { key, now, .. } = *answering;
+        let Some(index) = self.open_slot(now, key, section.mid, kind) else {
             return SectionPlan::Inactive;
         };
         let Some(slot) = self
@@ -480,8 +484,11 @@ impl Shard {
     }
 
     /// The slot of a section, made when it is new; `None` when there are too many.
-    fn open_slot(&mut self, key: usize, mid: Mid, kind: Kind) -> Option<usize> {
-        let slots = &self.peers.get(key)?.subscriber.slots;
+    fn open_slot(&mut self, now: Instant, key: usize, mid: Mid, kind: Kind) -> Option<usize> {
+        let peer = self.peers.get(key)?;
+        // The first answer is known to have arrived when media may begin.
+        let is_connected = peer.transport.as_ref().is_some_and(Transport::is_connected);
+        let slots = &peer.subscriber.slots;
         if let Some(index) = slots.iter().position(|slot| slot.mid == mid) {
             return (slots.get(index)?.kind == kind).then_some(index);
         }
@@ -502,7 +509,9 @@ impl Shard {
             picture_id: self.random.random(),
         };
         let slots = &mut self.peers.get_mut(key)?.subscriber.slots;
-        slots.push(Slot::new(mid, kind, place, &numbers));
+        let mut slot = Slot::new(mid, kind, place, &numbers);
+        slot.ready_at = is_connected.then(|| now + ANSWER_TAKES);
+        slots.push(slot);
         Some(slots.len() - 1)
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Slot {
     pub(crate) codecs: Vec<NegotiatedCodec>,
     extensions: SlotExtensions,
     header: SlotHeader,
+    /// What is kept waits until then: the client may not have its keys yet, or not know of the slot.
+    pub(crate) ready_at: Option<Instant>,
     pub(crate) subscription: Option<Subscription>,
     /// Counts re-points, so that packets queued for an earlier track are told apart.
     pub(crate) generation: u32,
@@ -162,6 +164,7 @@ impl Slot {
             codecs: Vec::new(),
             extensions: SlotExtensions::default(),
             header: SlotHeader::new(SlotExtensions::default(), mid),
+            ready_at: None,
             subscription: None,
             generation: 0,
             rewriter: Rewriter::new(sequence, u64::from(numbers.timestamp)),

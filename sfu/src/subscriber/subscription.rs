@@ -22,6 +22,8 @@ pub(crate) struct Subscription {
     pub(crate) allocation: Allocation,
     /// Nothing of this track was forwarded on the slot yet.
     pub(crate) is_waiting: bool,
+    /// It is about to begin with a keyframe that is kept, and asks for none.
+    pub(crate) has_start: bool,
     /// What the subscriber was told last.
     pub(crate) told: Option<StreamState>,
     keyframe_asked: Option<Instant>,
@@ -56,6 +58,7 @@ impl Subscription {
             selector: LayerSelector::new(),
             allocation: Allocation::Layer(0),
             is_waiting: true,
+            has_start: false,
             told: None,
             keyframe_asked: None,
             passed: [0; LAYERS_MAX],
@@ -69,6 +72,13 @@ impl Subscription {
         self.passed
             .get(encoding)
             .is_none_or(|last| *last < sequence)
+    }
+
+    /// What was taken in is given up. As long as nothing of it went out, a stream may begin with it still.
+    pub(crate) fn forget_passed(&mut self) {
+        if self.is_waiting {
+            self.passed = [0; LAYERS_MAX];
+        }
     }
 
     /// Notes that a packet of an encoding was taken in.

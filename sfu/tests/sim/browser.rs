@@ -134,6 +134,8 @@ pub(crate) struct Browser {
     pub(crate) transport_feedback: usize,
     pub(crate) receiver_reports: usize,
     pub(crate) unreadable: usize,
+    /// RTP that overtook the end of the handshake: there were no keys for it yet.
+    pub(crate) early: usize,
     /// Keys of what the server sends, once known; for the checker.
     pub(crate) server_keys: Option<(ProtectionProfile, Vec<u8>, Vec<u8>)>,
     pub(crate) channels: Option<Channels>,
@@ -192,6 +194,7 @@ impl Browser {
             transport_feedback: 0,
             receiver_reports: 0,
             unreadable: 0,
+            early: 0,
             server_keys: None,
             channels: None,
             ufrag: letters(&mut random, 4),
@@ -572,7 +575,10 @@ impl Browser {
     }
 
     fn handle_rtp(&mut self, now: Instant, bytes: &[u8]) {
-        let Some(keys) = &mut self.keys else { return };
+        let Some(keys) = &mut self.keys else {
+            self.early += 1;
+            return;
+        };
         let Ok(plain) = keys.decrypt.decrypt_rtp(bytes) else {
             self.unreadable += 1; // a duplicate
             return;

@@ -29,6 +29,8 @@ pub(crate) struct Sender {
     pub(crate) red: bool,
     pub(crate) keyframe_requests: Vec<Instant>,
     pub(crate) nacked: usize,
+    /// Sends nothing again: what is lost stays lost.
+    pub(crate) is_forgetful: bool,
     previous: Option<Vec<u8>>,
     next_frame: Instant,
     started: Instant,
@@ -65,6 +67,7 @@ impl Sender {
             red: false,
             keyframe_requests: Vec::new(),
             nacked: 0,
+            is_forgetful: false,
             previous: None,
             next_frame: now,
             // So long ago that nothing was captured before.
@@ -133,7 +136,8 @@ impl Sender {
         self.nacked += lost.len();
         let mut out = Vec::new();
         for sequence in lost {
-            let Some(original) = self.history.get(sequence) else {
+            let kept = self.history.get(sequence);
+            let Some(original) = kept.filter(|_| !self.is_forgetful) else {
                 continue;
             };
             self.rtx_sequence = self.rtx_sequence.wrapping_add(1);

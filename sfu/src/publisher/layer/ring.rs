@@ -11,6 +11,9 @@ use crate::sfu::Kind;
 pub(crate) struct PacketId(pub(crate) u64);
 
 impl PacketId {
+    /// Later than any.
+    pub(crate) const MAX: Self = Self(u64::MAX);
+
     /// The lower half, which is enough to name a packet that a ring still holds.
     #[expect(
         clippy::cast_possible_truncation,
