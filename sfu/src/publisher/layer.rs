@@ -38,6 +38,8 @@ pub(crate) struct HeadStart {
     pub(crate) first: u64,
     /// That of the newest packet.
     pub(crate) last: u64,
+    /// The keyframe's extended RTP timestamp.
+    pub(crate) timestamp: u64,
     /// When the keyframe's first packet came in.
     pub(crate) arrival: Instant,
 }
@@ -134,7 +136,7 @@ impl Layer {
     /// The last keyframe and what followed it, when a stream can begin with them: complete so far,
     /// recent, and not too much to send at once.
     pub(crate) fn head_start(&self, now: Instant) -> Option<HeadStart> {
-        let (first, _) = self.keyframe?;
+        let (first, timestamp) = self.keyframe?;
         let last = self.ring.newest_sequence()?;
         let (meta, ..) = self.ring.get(self.ring.find(first)?)?;
         let arrival = meta.arrival;
@@ -144,6 +146,7 @@ impl Layer {
         (is_short && is_whole()).then_some(HeadStart {
             first,
             last,
+            timestamp,
             arrival,
         })
     }
@@ -305,6 +308,7 @@ mod tests {
         let begin = |first, last, ms| HeadStart {
             first,
             last,
+            timestamp: first * 3000,
             arrival: at(ms),
         };
         assert_eq!(layer.head_start(at(500)), Some(begin(8, 9, 10)));

@@ -67,21 +67,23 @@ impl Subscriber {
 
     /// The best layer up to the target that a slot's track can begin with, as an encoding.
     ///
-    /// `None` where something of the track waits to go out already, or something else went out after
-    /// the keyframe came in: timestamps would not advance as time does.
+    /// `None` where something of the track waits to go out already, or what went out on the slot is
+    /// not older than the keyframe: timestamps would not advance as time does.
     fn head_start(&self, at: Instant, index: usize, track: &Track) -> Option<(usize, HeadStart)> {
         let slot = self.slots.get(index)?;
         let selector = &slot.subscription.as_ref()?.selector;
         let target = selector.target_layer();
         let target = target.filter(|_| selector.current().is_none())?;
         let room = VIDEO_QUEUE_MAX.saturating_sub(self.video_queue.len()) as u64;
-        let last_sent = slot.last_sent().map(|last| last.arrival);
         let up_to_target = track.ranks().iter().take(usize::from(target) + 1);
         up_to_target.rev().find_map(|encoding| {
             let encoding = usize::from(*encoding);
             let start = track.encodings.get(encoding)?.layer.head_start(at)?;
             let fits = start.last - start.first < room;
-            let follows = last_sent.is_none_or(|sent| sent <= start.arrival);
+            let follows = slot.last_sent().is_none_or(|last| {
+                let is_same = last.track == track.id && last.encoding == encoding;
+                last.arrival < start.arrival && (!is_same || last.timestamp_in < start.timestamp)
+            });
             (fits && follows).then_some((encoding, start))
         })
     }
