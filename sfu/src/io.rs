@@ -31,6 +31,7 @@ use crate::shard::ShardOptions;
 
 mod addresses;
 mod driver;
+mod limits;
 mod restart;
 mod tcp;
 mod udp;
@@ -129,6 +130,7 @@ impl Sfu {
     /// Nothing is left running when something cannot be had.
     pub fn start(config: Config) -> Result<(Self, Events), StartError> {
         let shards = shard_count(&config)?;
+        limits::raise_files();
         let mut sockets = Vec::new();
         for index in 0..shards {
             let port = if config.udp_port == 0 {
@@ -139,7 +141,7 @@ impl Sfu {
             let bound = UdpSockets::bind(port, config.socket_buffer_bytes);
             sockets.push(bound.map_err(|source| StartError::Udp { port, source })?);
         }
-        check_buffers(&sockets, config.socket_buffer_bytes);
+        limits::check_buffers(&sockets, config.socket_buffer_bytes);
         let port = config.tcp_port;
         let listener = Listener::bind(port).map_err(|source| StartError::Tcp { port, source })?;
         Self::start_threads(config, sockets, listener)
@@ -388,23 +390,6 @@ fn advertised(config: &Config, sockets: &[UdpSockets]) -> Result<Vec<IpAddr>, St
     let mut addresses = addresses::machine_addresses().map_err(StartError::Addresses)?;
     addresses.retain(|&address| sockets.iter().all(|udp| udp.reaches(address)));
     Ok(addresses)
-}
-
-/// Says so, once, when the kernel gives smaller buffers than wanted: bursts are lost then.
-fn check_buffers(sockets: &[UdpSockets], wanted_bytes: usize) {
-    let given = sockets
-        .iter()
-        .map(UdpSockets::receive_buffer_bytes)
-        .min()
-        .unwrap_or_default();
-    if given < wanted_bytes {
-        tracing::warn!(
-            wanted_bytes,
-            given_bytes = given,
-            "the kernel limits media buffers: run \
-             `sysctl -w net.core.rmem_max={wanted_bytes} net.core.wmem_max={wanted_bytes}`"
-        );
-    }
 }
 
 fn fresh_seed() -> std::io::Result<[u8; 32]> {
