@@ -4,6 +4,7 @@ pub(crate) mod arrivals;
 pub(crate) mod encoding;
 pub(crate) mod keyframes;
 pub(crate) mod layer;
+pub(crate) mod mirror;
 pub(crate) mod nack;
 pub(crate) mod reception;
 pub(crate) mod track;
@@ -267,6 +268,16 @@ impl Publisher {
             }
             _ => measured,
         });
+    }
+
+    /// The server's NTP clock less the publisher's, in 2^-32 s, once known.
+    pub(crate) fn clock_offset(&self) -> Option<i64> {
+        self.clock_offset
+    }
+
+    /// Takes over what another shard knows of this publisher's clock.
+    pub(crate) fn set_clock_offset(&mut self, offset: Option<i64>) {
+        self.clock_offset = offset;
     }
 
     /// A moment of the publisher's clock in the server's, both NTP 32.32.

@@ -93,7 +93,11 @@ impl Shard {
         if !self.room_keys.contains_key(&id) {
             let key = self.rooms.insert(Room::new(id, config));
             self.room_keys.insert(id, key);
-            self.metrics.rooms = self.rooms.len() as u64;
+            match self.is_home(id) {
+                true => self.metrics.rooms += 1,
+                false => self.metrics.cascade_rooms += 1,
+            }
+            self.ask_home(id);
         }
     }
 
@@ -113,9 +117,10 @@ impl Shard {
         }
         // Nobody is left to be told: the service ends the sessions itself.
         self.events.truncate(told);
-        self.rooms.try_remove(key);
-        self.room_keys.remove(&id);
-        self.metrics.rooms = self.rooms.len() as u64;
+        // A continuation has ended with its last peer.
+        if self.room_keys.contains_key(&id) {
+            self.forget_room(key);
+        }
     }
 
     fn join(
@@ -136,6 +141,7 @@ impl Shard {
         let key = self.peers.insert(Peer {
             participant,
             room,
+            lives_on: None,
             identity: options.identity,
             grants: options.grants,
             transport: None,
@@ -152,7 +158,7 @@ impl Shard {
         if let Some(room) = self.rooms.get_mut(room) {
             room.peers.push(key);
         }
-        self.metrics.peers = self.peers.len() as u64;
+        self.metrics.peers = self.peer_keys.len() as u64;
         self.next_sweep.get_or_insert(now);
     }
 
@@ -176,7 +182,8 @@ impl Shard {
         }
         self.touched.retain(|other| *other != key);
         self.peers.try_remove(key);
-        self.metrics.peers = self.peers.len() as u64;
+        self.metrics.peers = self.peer_keys.len() as u64;
+        self.close_if_left(room_key);
         self.reconcile_room(now, room_key);
     }
 
@@ -186,7 +193,11 @@ impl Shard {
             return;
         };
         self.track_keys.remove(&track.id);
-        self.metrics.tracks = self.tracks.len() as u64;
+        match track.mirror {
+            None => self.metrics.tracks = self.metrics.tracks.saturating_sub(1),
+            Some(_) => self.metrics.cascade_tracks = self.metrics.cascade_tracks.saturating_sub(1),
+        }
+        self.tell_unpublished(&track);
         if let Some(owner) = self.peers.get_mut(track.owner) {
             for binding in owner.publisher.remove_track(key) {
                 if let Some(transport) = &mut owner.transport {
@@ -194,7 +205,8 @@ impl Shard {
                 }
             }
             let (participant, track_id) = (owner.participant, track.id);
-            if let Some(room) = self.rooms.get(track.room).map(|room| room.id) {
+            let room = self.rooms.get(track.room).map(|room| room.id);
+            if let Some(room) = room.filter(|_| track.mirror.is_none()) {
                 let track = track_id;
                 self.events.push_back(Event::TrackUnpublished {
                     room,
@@ -203,6 +215,7 @@ impl Shard {
                 });
             }
         }
+        self.release_guest(track.owner);
         let Some(room) = self.rooms.get_mut(track.room) else {
             return;
         };
