@@ -25,10 +25,21 @@ fn any_other_order_of_events_keeps_them_as_well() {
     all_of(25..50);
 }
 
+#[test]
+fn any_order_of_events_on_three_shards_keeps_the_invariants() {
+    for seed in 50..75 {
+        let run = catch_unwind(AssertUnwindSafe(|| chaos(seed, 3)));
+        if let Err(panic) = run {
+            eprintln!("failing seed: {seed} on three shards");
+            resume_unwind(panic);
+        }
+    }
+}
+
 /// Runs the rooms of these seeds and names the one that failed.
 fn all_of(seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        let run = catch_unwind(AssertUnwindSafe(|| chaos(seed)));
+        let run = catch_unwind(AssertUnwindSafe(|| chaos(seed, 1)));
         if let Err(panic) = run {
             eprintln!("failing seed: {seed}");
             resume_unwind(panic);
@@ -36,15 +47,19 @@ fn all_of(seeds: std::ops::Range<u64>) {
     }
 }
 
-fn chaos(seed: u64) {
+fn chaos(seed: u64, shards: u16) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(seed);
+    let mut world = World::on_shards(seed, shards);
     world.checker.switch_tolerance_ms = 600.0;
     let mut present: Vec<Who> = Vec::new();
     for round in 0..25 {
         if present.len() < 2 || (round < 12 && random.random_ratio(1, 4) && present.len() < 5) {
             let options = options(&mut random, world.browsers.len());
-            present.push(world.join(options));
+            let shard = match shards {
+                1 => 0,
+                _ => random.random_range(0..shards),
+            };
+            present.push(world.join_on(shard, options));
         }
         let who = present[random.random_range(0..present.len())];
         act(&mut world, &mut random, &mut present, who);
