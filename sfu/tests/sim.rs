@@ -12,6 +12,8 @@
 mod attacks;
 #[path = "sim/browser.rs"]
 mod browser;
+#[path = "sim/cascade.rs"]
+mod cascade;
 #[path = "sim/channels.rs"]
 mod channels;
 #[path = "sim/chaos.rs"]

@@ -118,6 +118,11 @@ impl Layer {
         self.last_sender_report = Some(report);
     }
 
+    /// The last sender report, and how the publisher's clock stands to the server's.
+    pub(crate) fn clock(&self) -> Option<(SenderReport, Option<i64>)> {
+        Some((self.last_sender_report?, self.clock_offset))
+    }
+
     /// Takes in how the publisher's clock stands to the server's, and by how much that jumped because
     /// the clock was set: what the stream reported before goes by the old one.
     pub(crate) fn follow_clock(&mut self, offset: Option<i64>, jump: i64) {

@@ -49,6 +49,7 @@ impl Shard {
                     Kind::Video => allocations.next().unwrap_or(Allocation::Layer(0)),
                 };
                 subscription.aim(track, now);
+                self.cascades.want(subscription, track);
             }
         }
         self.tell_streams(key);
@@ -177,9 +178,11 @@ impl Shard {
         };
         if track.take_change(now) {
             let info = track.info(now);
-            let (room, owner) = (track.room, track.owner);
+            let (room, owner, is_own) = (track.room, track.owner, track.mirror.is_none());
             let room = self.rooms.get(room).map(|room| room.id);
             let participant = self.peers.get(owner).map(|peer| peer.participant);
+            // Of a mirror its own shard tells.
+            let participant = participant.filter(|_| is_own);
             if let (Some(room), Some(participant)) = (room, participant) {
                 self.events.push_back(Event::TrackChanged {
                     room,
@@ -188,6 +191,7 @@ impl Shard {
                 });
             }
         }
+        self.tell_state(now, track_key);
         let Some(track) = self.tracks.get(track_key) else {
             return;
         };
@@ -195,8 +199,10 @@ impl Shard {
             return;
         };
         let sinks: Vec<Sink> = room.sinks(track.route).to_vec();
-        for Sink::Subscription { peer, .. } in sinks {
-            self.allocate(now, peer);
+        for sink in sinks {
+            if let Sink::Subscription { peer, .. } = sink {
+                self.allocate(now, peer);
+            }
         }
     }
 
