@@ -12,6 +12,7 @@ mod e2e {
     mod meeting;
     mod refused;
     mod sessions;
+    mod shards;
     mod stage;
     mod stun;
 }

@@ -23,6 +23,8 @@ pub struct Config {
     pub video_slots_max: u16,
     /// Tracks one participant may publish at a time, 1 to 128.
     pub tracks_max: u16,
+    /// Participants of one room on one shard before the room is continued on another one; 0: any number.
+    pub room_participants_per_shard: u32,
     /// Kernel buffer of each media socket and direction, in bytes.
     pub socket_buffer_bytes: usize,
 }
@@ -37,6 +39,7 @@ impl Default for Config {
             audio_slots_max: 16,
             video_slots_max: 48,
             tracks_max: 32,
+            room_participants_per_shard: 200,
             socket_buffer_bytes: 4 << 20,
         }
     }

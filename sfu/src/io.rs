@@ -9,7 +9,6 @@
     reason = "I/O lives here"
 )]
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -18,7 +17,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use self::batched::{BatchBuffers, BatchedUdp};
+use self::cascades::{Inbox, Inlet};
 use self::driver::Driver;
+use self::placement::{Change, Placement};
 use self::tcp::Identified;
 use self::tcp::listener::{Doorkeeper, Listener, PATIENCE};
 use self::udp::UdpSockets;
@@ -32,7 +33,10 @@ use crate::shard::ShardOptions;
 
 mod addresses;
 mod batched;
+mod cascades;
 mod driver;
+mod limits;
+mod placement;
 mod restart;
 mod tcp;
 mod udp;
@@ -46,8 +50,7 @@ pub struct Sfu {
     links: Arc<[Arc<Link>]>,
     udp_ports: Vec<u16>,
     tcp_port: u16,
-    rooms: Mutex<Rooms>,
-    next_participant: AtomicU64,
+    placement: Arc<Mutex<Placement>>,
     listener_metrics: Arc<Mutex<Metrics>>,
     listener_stop: Arc<Mailbox<()>>,
     threads: Vec<JoinHandle<()>>,
@@ -57,6 +60,7 @@ pub struct Sfu {
 #[derive(Debug)]
 pub struct Events {
     receiver: Receiver<Event>,
+    placement: Arc<Mutex<Placement>>,
 }
 
 /// Why the media core cannot start.
@@ -106,6 +110,9 @@ pub struct QueueFull;
 #[derive(Debug)]
 pub(crate) struct Link {
     inputs: Mailbox<Input>,
+    inlet: Inlet,
+    /// RTP packets sent to subscribers in the last second: its load, for placing rooms.
+    sent_per_second: AtomicU64,
     stopped: AtomicBool,
     published: Mutex<Metrics>,
 }
@@ -117,13 +124,6 @@ enum Input {
     Connection(Identified),
 }
 
-/// Where rooms live, for placing the next one.
-#[derive(Debug)]
-struct Rooms {
-    next: u64,
-    by_shard: Vec<HashSet<RoomId>>,
-}
-
 impl Sfu {
     /// Opens the sockets and starts the threads.
     ///
@@ -131,6 +131,7 @@ impl Sfu {
     /// Nothing is left running when something cannot be had.
     pub fn start(config: Config) -> Result<(Self, Events), StartError> {
         let shards = shard_count(&config)?;
+        limits::raise_files();
         let mut sockets = Vec::new();
         for index in 0..shards {
             let port = if config.udp_port == 0 {
@@ -141,7 +142,7 @@ impl Sfu {
             let bound = UdpSockets::bind(port, config.socket_buffer_bytes);
             sockets.push(bound.map_err(|source| StartError::Udp { port, source })?);
         }
-        check_buffers(&sockets, config.socket_buffer_bytes);
+        limits::check_buffers(&sockets, config.socket_buffer_bytes);
         let port = config.tcp_port;
         let listener = Listener::bind(port).map_err(|source| StartError::Tcp { port, source })?;
         Self::start_threads(config, sockets, listener)
@@ -153,42 +154,47 @@ impl Sfu {
         listener: Listener,
     ) -> Result<(Self, Events), StartError> {
         let (sender, receiver) = sync_channel(EVENTS_MAX);
-        let links: Result<Vec<_>, _> = sockets.iter().map(|_| Link::new().map(Arc::new)).collect();
-        let links: Arc<[Arc<Link>]> = links.map_err(StartError::System)?.into();
+        let ends: Result<Vec<_>, _> = sockets.iter().map(|_| Link::new()).collect();
+        let (links, inboxes): (Vec<_>, Vec<_>) =
+            ends.map_err(StartError::System)?.into_iter().unzip();
+        let links: Arc<[Arc<Link>]> = links.into();
+        let placement = Placement::new(sockets.len(), config.room_participants_per_shard);
+        let placement = Arc::new(Mutex::new(placement));
         let stop = Arc::new(Mailbox::new(1).map_err(StartError::System)?);
         // The handle exists before its threads, so that a failure on the way ends those that run.
         let mut sfu = Self {
             links: Arc::clone(&links),
             udp_ports: sockets.iter().map(UdpSockets::port).collect(),
             tcp_port: listener.port(),
-            rooms: Mutex::new(Rooms {
-                next: 0,
-                by_shard: vec![HashSet::new(); sockets.len()],
-            }),
-            next_participant: AtomicU64::new(0),
+            placement: Arc::clone(&placement),
             listener_metrics: Arc::default(),
             listener_stop: Arc::clone(&stop),
             threads: Vec::new(),
         };
-        sfu.start_shards(config, sockets, &sender)?;
+        let ends = sockets.into_iter().zip(inboxes).collect();
+        sfu.start_shards(config, ends, &sender)?;
         let metrics = Arc::clone(&sfu.listener_metrics);
         let doorkeeper = Doorkeeper::new(listener, links, metrics, stop, PATIENCE);
         let doorkeeper = doorkeeper.map_err(StartError::System)?;
         sfu.start_thread("plenum-tcp".to_owned(), move || doorkeeper.run())?;
-        Ok((sfu, Events { receiver }))
+        let events = Events {
+            receiver,
+            placement,
+        };
+        Ok((sfu, events))
     }
 
     fn start_shards(
         &mut self,
         config: Config,
-        sockets: Vec<UdpSockets>,
+        ends: Vec<(UdpSockets, Inbox)>,
         events: &SyncSender<Event>,
     ) -> Result<(), StartError> {
-        let advertised = advertised(&config, &sockets)?;
+        let advertised = advertised(&config, &ends)?;
         let config = Arc::new(config);
         let certificate = Arc::new(Certificate::generate());
         let (started, ntp_at_start) = (Instant::now(), ntp_now());
-        for (index, udp) in (0..).zip(sockets) {
+        for (index, (udp, inbox)) in (0..).zip(ends) {
             let options = ShardOptions {
                 index,
                 config: Arc::clone(&config),
@@ -199,8 +205,8 @@ impl Sfu {
                 started,
                 ntp_at_start,
             };
-            let link = Arc::clone(&self.links[usize::from(index)]);
-            let driver = Driver::new(options, udp, link, events.clone());
+            let links = Arc::clone(&self.links);
+            let driver = Driver::new(options, udp, links, inbox, events.clone());
             let driver = driver.map_err(StartError::System)?;
             self.start_thread(format!("plenum-shard-{index}"), move || driver.run())?;
         }
@@ -220,9 +226,9 @@ impl Sfu {
         Ok(())
     }
 
-    /// Opens a room on the shard with the fewest.
+    /// Opens a room on the shard with the least load.
     pub fn create_room(&self, config: RoomConfig) -> RoomId {
-        let room = self.lock_rooms().place();
+        let room = lock(&self.placement).open(&config, &self.loads());
         // Rooms are bounded by who may create them, so this one goes in even when the queue is full.
         let link = &self.links[room.shard()];
         link.inputs
@@ -230,31 +236,87 @@ impl Sfu {
         room
     }
 
-    /// An id for someone about to join a room.
+    /// An id for someone about to join a room; it names the shard where the room has space.
     pub fn next_participant(&self, room: RoomId) -> ParticipantId {
-        let number = self.next_participant.fetch_add(1, Ordering::Relaxed);
-        ParticipantId::new(u16::try_from(room.shard()).unwrap_or(u16::MAX), number)
+        lock(&self.placement).seat(room, &self.loads())
     }
 
-    /// Gives a command to the shard its ids name. An id that names no shard of ours goes to some
+    fn loads(&self) -> Vec<u64> {
+        let links = self.links.iter();
+        links
+            .map(|link| link.sent_per_second.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Gives a command to the shards its ids name. An id that names no shard of ours goes to some
     /// shard, which treats it like any id it does not know.
     ///
     /// # Errors
-    /// The shard is so busy that its queue is full.
+    /// A shard is so busy that its queue is full; no shard was given the command.
     pub fn send(&self, command: Command) -> Result<(), QueueFull> {
-        let index = shard_of(&command) % self.links.len();
-        let closed = match &command {
-            Command::CloseRoom { room } => Some(*room),
-            _ => None,
-        };
-        self.links[index]
-            .inputs
-            .push(Input::Command(command))
-            .map_err(|_| QueueFull)?;
-        if let Some(room) = closed {
-            self.lock_rooms().by_shard[index].remove(&room);
+        let change = Change::of(&command);
+        match &command {
+            Command::CloseRoom { room } | Command::SendData { room, to: None, .. } => {
+                let shards = lock(&self.placement).shards_of(*room);
+                self.send_to(shards, &command)?;
+            }
+            Command::SendData { to: Some(to), .. } => {
+                let shards = to.iter().map(|who| who.shard() % self.links.len());
+                let mut shards: Vec<usize> = shards.collect();
+                shards.sort_unstable();
+                shards.dedup();
+                self.send_to(shards, &command)?;
+            }
+            Command::CreateRoom { room, .. } => self.send_to(vec![room.shard()], &command)?,
+            Command::Join {
+                room, participant, ..
+            } => {
+                self.continue_room(*room, participant.shard())?;
+                self.send_to(vec![participant.shard()], &command)?;
+            }
+            Command::Leave { participant }
+            | Command::Offer { participant, .. }
+            | Command::RestartIce { participant, .. }
+            | Command::Unpublish { participant, .. }
+            | Command::Mute { participant, .. }
+            | Command::Subscribe { participant, .. }
+            | Command::View { participant, .. }
+            | Command::SetGrants { participant, .. } => {
+                let link = self.link(participant.shard());
+                let given = link.inputs.push(Input::Command(command));
+                given.map_err(|_| QueueFull)?;
+            }
+        }
+        if let Some(change) = change {
+            lock(&self.placement).note(change);
         }
         Ok(())
+    }
+
+    /// Gives a command to several shards, or to none when one of them has no space.
+    fn send_to(&self, shards: Vec<usize>, command: &Command) -> Result<(), QueueFull> {
+        let links = || shards.iter().map(|shard| self.link(*shard));
+        if !links().all(|link| link.inputs.has_space()) {
+            return Err(QueueFull);
+        }
+        for link in links() {
+            // At most one too many for each thread that gives commands in this moment.
+            link.inputs.push_always(Input::Command(command.clone()));
+        }
+        Ok(())
+    }
+
+    /// Opens a room on a shard beside its home, if that is where someone joins; a second time does nothing.
+    fn continue_room(&self, room: RoomId, shard: usize) -> Result<(), QueueFull> {
+        let config = lock(&self.placement).config_of(room);
+        match config.filter(|_| shard != room.shard()) {
+            Some(config) => self.send_to(vec![shard], &Command::CreateRoom { room, config }),
+            None => Ok(()),
+        }
+    }
+
+    fn link(&self, shard: usize) -> &Link {
+        &self.links[shard % self.links.len()]
     }
 
     /// What all shards have counted, as of at most a second ago.
@@ -289,10 +351,6 @@ impl Sfu {
         }
         self.listener_stop.push_always(());
     }
-
-    fn lock_rooms(&self) -> MutexGuard<'_, Rooms> {
-        lock(&self.rooms)
-    }
 }
 
 impl Drop for Sfu {
@@ -308,17 +366,25 @@ impl Drop for Sfu {
 impl Events {
     /// Waits for the next event; `None` once all shards have ended.
     pub fn recv(&mut self) -> Option<Event> {
-        self.receiver.recv().ok()
+        let event = self.receiver.recv().ok()?;
+        if let Some(change) = Change::of_event(&event) {
+            lock(&self.placement).note(change);
+        }
+        Some(event)
     }
 }
 
 impl Link {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
+    fn new() -> std::io::Result<(Arc<Self>, Inbox)> {
+        let (inlet, inbox) = cascades::inbox();
+        let link = Self {
             inputs: Mailbox::new(COMMANDS_MAX)?,
+            inlet,
+            sent_per_second: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             published: Mutex::default(),
-        })
+        };
+        Ok((Arc::new(link), inbox))
     }
 
     /// Gives a TCP connection to the shard; gives it back when its queue is full.
@@ -331,35 +397,6 @@ impl Link {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
-    }
-}
-
-impl Rooms {
-    fn place(&mut self) -> RoomId {
-        let counts = self.by_shard.iter().map(HashSet::len).zip(0..);
-        let index = counts.min().map_or(0, |(_, index)| index);
-        let room = RoomId::new(index, self.next);
-        self.next += 1;
-        self.by_shard[usize::from(index)].insert(room);
-        room
-    }
-}
-
-/// The shard a command's ids name.
-fn shard_of(command: &Command) -> usize {
-    match command {
-        Command::CreateRoom { room, .. }
-        | Command::CloseRoom { room }
-        | Command::Join { room, .. }
-        | Command::SendData { room, .. } => room.shard(),
-        Command::Leave { participant }
-        | Command::Offer { participant, .. }
-        | Command::RestartIce { participant, .. }
-        | Command::Unpublish { participant, .. }
-        | Command::Mute { participant, .. }
-        | Command::Subscribe { participant, .. }
-        | Command::View { participant, .. }
-        | Command::SetGrants { participant, .. } => participant.shard(),
     }
 }
 
@@ -380,7 +417,7 @@ fn shard_count(config: &Config) -> Result<u16, StartError> {
 }
 
 /// The addresses to offer: those configured, else all of this machine that the sockets reach.
-fn advertised(config: &Config, sockets: &[UdpSockets]) -> Result<Vec<IpAddr>, StartError> {
+fn advertised(config: &Config, ends: &[(UdpSockets, Inbox)]) -> Result<Vec<IpAddr>, StartError> {
     if !config.advertise.is_empty() {
         return Ok(config
             .advertise
@@ -389,25 +426,8 @@ fn advertised(config: &Config, sockets: &[UdpSockets]) -> Result<Vec<IpAddr>, St
             .collect());
     }
     let mut addresses = addresses::machine_addresses().map_err(StartError::Addresses)?;
-    addresses.retain(|&address| sockets.iter().all(|udp| udp.reaches(address)));
+    addresses.retain(|&address| ends.iter().all(|(udp, _)| udp.reaches(address)));
     Ok(addresses)
-}
-
-/// Says so, once, when the kernel gives smaller buffers than wanted: bursts are lost then.
-fn check_buffers(sockets: &[UdpSockets], wanted_bytes: usize) {
-    let given = sockets
-        .iter()
-        .map(UdpSockets::receive_buffer_bytes)
-        .min()
-        .unwrap_or_default();
-    if given < wanted_bytes {
-        tracing::warn!(
-            wanted_bytes,
-            given_bytes = given,
-            "the kernel limits media buffers: run \
-             `sysctl -w net.core.rmem_max={wanted_bytes} net.core.wmem_max={wanted_bytes}`"
-        );
-    }
 }
 
 fn fresh_seed() -> std::io::Result<[u8; 32]> {

@@ -27,7 +27,9 @@
 //! [`Sfu`] takes each [`Command`] to the shard of its room (`shard/control.rs`; offers:
 //! `shard/offer.rs`) and brings back [`Event`]s. What a subscriber should carry is computed anew and
 //! compared with what it carries (`shard/reconcile.rs`); what runs on time is in `shard/ticks.rs`.
+//! A room too big for one shard is continued on others: [`cascade`].
 
+pub mod cascade;
 mod config;
 mod ids;
 mod io;

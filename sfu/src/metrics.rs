@@ -75,6 +75,8 @@ label!(
         QueueFull = "queue_full",
         /// It waited for a slot that carries another track by now.
         Replaced = "replaced",
+        /// The queue of another shard is full.
+        CascadeFull = "cascade_full",
         /// The kernel's send buffer of a UDP socket is full.
         SocketFull = "socket_full",
         /// The write queue of a TCP connection is full.
@@ -228,6 +230,20 @@ metrics! {
     Gauge peers, "plenum_peers", "Participants in rooms.";
     Gauge tracks, "plenum_tracks", "Tracks published.";
     Gauge subscriptions, "plenum_subscriptions", "Tracks forwarded, counted per subscriber.";
+    Gauge cascade_rooms, "plenum_cascade_rooms",
+        "Rooms that are continued on a shard beside their own, counted per such shard.";
+    Gauge cascade_tracks, "plenum_cascade_tracks",
+        "Tracks known on a shard beside their own, counted per such shard.";
+    Counter cascade_packets, "plenum_cascade_packets_total",
+        "RTP packets handed to other shards, once whatever the number of shards.";
+    Counter cascade_received_packets, "plenum_cascade_received_packets_total",
+        "RTP packets taken from other shards.";
+    Counter cascade_keyframe_requests, "plenum_cascade_keyframe_requests_total",
+        "Keyframe requests to the shard of a publisher.";
+    Counter cascade_wakes, "plenum_cascade_wakes_total",
+        "Times a media thread had to be woken for what another one handed over.";
+    Counter cascade_cuts, "plenum_cascade_cuts_total",
+        "Times a shard began anew with another one that did not take what it was told.";
     Counter rtp_received_packets, "plenum_rtp_received_packets_total",
         "RTP packets accepted from publishers.";
     Counter rtp_sent_packets, "plenum_rtp_sent_packets_total",

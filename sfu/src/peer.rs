@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     pub(crate) participant: ParticipantId,
     /// Key of its room.
     pub(crate) room: usize,
+    /// It lives on this other shard: here it stands for the owner of mirrored tracks and nothing else.
+    pub(crate) lives_on: Option<u16>,
     pub(crate) identity: String,
     pub(crate) grants: MediaGrants,
     /// From the first offer on. One for now; a door whose clients want two adds a second here.

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod encoding;
 pub(crate) mod keyframes;
 pub(crate) mod layer;
+pub(crate) mod mirror;
 pub(crate) mod nack;
 pub(crate) mod reception;
 pub(crate) mod track;

@@ -1,10 +1,12 @@
 //! The pure machine of one media thread: its rooms, peers and tracks. No clock, socket or thread.
 //!
-//! Contract: after any number of `handle_*` calls drain `flush`, `poll_event` and `poll_timeout` before
-//! waiting again.
+//! Contract: after any number of `handle_*` calls drain `poll_shipment`, `flush`, `poll_event`, `poll_notice`
+//! and `poll_timeout` before waiting again, in this order: what other shards are told must not overtake
+//! what the service is told.
 
 mod allocation;
 mod arena;
+mod cascades;
 mod control;
 mod data;
 mod datagram;
@@ -25,6 +27,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use slab::Slab;
 
+use crate::cascade::ShardSet;
 use crate::config::Config;
 use crate::ids::{ParticipantId, RoomId, TrackId};
 use crate::metrics::{DropReason, Metrics};
@@ -41,6 +44,7 @@ use crate::sfu::Event;
 use crate::subscriber::{Flushed, Offered};
 
 pub use self::arena::{ARENA_BYTES, Arena, DATAGRAM_MAX, Run};
+use self::cascades::Cascades;
 pub use self::datagram::{Datagram, Path, Protocol, canonical};
 use self::demux::{Demux, PacketKind, classify};
 use self::panics::Unit;
@@ -103,6 +107,7 @@ pub struct Shard {
     next_sweep: Option<Instant>,
     events: VecDeque<Event>,
     transport_events: Vec<TransportEvent>,
+    cascades: Cascades,
     metrics: Metrics,
     /// Whose work a test wants to panic, the next one last.
     #[cfg(test)]
@@ -130,6 +135,7 @@ impl Shard {
             next_sweep: None,
             events: VecDeque::new(),
             transport_events: Vec::new(),
+            cascades: Cascades::default(),
             metrics: Metrics::default(),
             #[cfg(test)]
             stumbles: Vec::new(),
@@ -246,14 +252,25 @@ impl Shard {
         let Some(offered) = Offered::new(track, &received) else {
             return;
         };
+        let mut others = ShardSet::default();
         for sink in room.sinks(track.route) {
-            let Sink::Subscription { peer: key, slot } = *sink;
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            if peer.subscriber.offer(slot, &offered) {
-                touch_for_media(&mut self.touched, key, peer);
+            match *sink {
+                Sink::Subscription { peer: key, slot } => {
+                    if let Some(peer) = self.peers.get_mut(key)
+                        && peer.subscriber.offer(slot, &offered)
+                    {
+                        touch_for_media(&mut self.touched, key, peer);
+                    }
+                }
+                Sink::Cascade { shard, encodings } => {
+                    if encodings >> received.encoding & 1 == 1 {
+                        others.insert(shard);
+                    }
+                }
             }
+        }
+        if !others.is_empty() && !self.cascades.queue(&received, others) {
+            self.metrics.dropped(DropReason::CascadeFull);
         }
     }
 

@@ -14,6 +14,8 @@ mod attacks;
 mod beginning;
 #[path = "sim/browser.rs"]
 mod browser;
+#[path = "sim/cascade.rs"]
+mod cascade;
 #[path = "sim/channels.rs"]
 mod channels;
 #[path = "sim/chaos.rs"]

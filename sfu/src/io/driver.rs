@@ -4,16 +4,19 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::cascades::{Content, Delivery, Inbox, Outlet};
 use super::restart::Restartable;
 use super::tcp::{Connections, Ready};
 use super::udp::{ReceiveBuffers, UdpSockets};
 use super::{COMMANDS_MAX, Input, Link, lock};
+use crate::cascade::Notice;
 use crate::metrics::{DropReason, Metrics};
 use crate::sfu::Event;
 use crate::shard::{Arena, Datagram, Path, Protocol, Shard, ShardOptions};
@@ -31,9 +34,19 @@ pub(super) struct Driver {
     events: SyncSender<Event>,
     /// Events the service has not taken, in order.
     waiting: VecDeque<Event>,
+    /// What other shards hand to this one, and this one to them.
+    inbox: Inbox,
+    outlet: Outlet,
+    /// Taken from the inbox while falling asleep.
+    delivered: Option<Delivery>,
+    /// There may be more in the inbox.
+    has_deliveries: bool,
     arena: Arena,
     metrics: Metrics,
+    published_at: Instant,
     publish_at: Instant,
+    /// RTP packets sent when the count was last published.
+    published_packets: u64,
     /// There may be inputs although nothing wakes us for them.
     has_inputs: bool,
 }
@@ -51,18 +64,25 @@ impl Driver {
     pub(super) fn new(
         options: ShardOptions,
         udp: UdpSockets,
-        link: Arc<Link>,
+        links: Arc<[Arc<Link>]>,
+        inbox: Inbox,
         events: SyncSender<Event>,
     ) -> io::Result<Self> {
         Ok(Self {
+            published_at: options.started,
             publish_at: options.started,
+            published_packets: 0,
+            link: Arc::clone(&links[usize::from(options.index)]),
+            inbox,
+            outlet: Outlet::new(options.index, links),
+            delivered: None,
+            has_deliveries: false,
             shard: Restartable::new(options),
             udp,
             buffers: ReceiveBuffers::new(),
             datagrams: Vec::new(),
             connections: Connections::new()?,
             ready: Vec::new(),
-            link,
             inputs: VecDeque::new(),
             events,
             waiting: VecDeque::new(),
@@ -101,6 +121,7 @@ impl Driver {
         if woken.tcp {
             self.serve_connections(now);
         }
+        self.take_deliveries(now);
         // Commands cause events: while the service does not take its events, its commands wait.
         self.has_inputs |= woken.inputs;
         if woken.inputs {
@@ -116,12 +137,16 @@ impl Driver {
         if self.shard.call(now, is_due).unwrap_or(false) {
             self.shard.call(now, |shard| shard.handle_timeout(now));
         }
+        // Other shards first: they can begin while this one serves its own subscribers.
+        self.ship(now);
         self.send_due(now);
         if self.shard.take_restarted() {
             // The new shard knows none of them; their peers are gone.
             self.connections.close_all(&mut self.metrics);
+            self.outlet.restart();
         }
         self.hand_out_events(now);
+        self.hand_out_notices(now);
         if self.publish_at <= now {
             self.connections.close_idle(now, &mut self.metrics);
             self.publish(now);
@@ -135,15 +160,29 @@ impl Driver {
     /// When to wake even when nothing comes in.
     fn due(&mut self, now: Instant) -> Option<Instant> {
         let shard = self.shard.call(now, Shard::poll_timeout).flatten();
-        let retry = (!self.waiting.is_empty()).then_some(now + EVENTS_RETRY);
-        let inputs = (self.has_inputs && !self.is_held_up()).then_some(now);
+        let is_waiting = !self.waiting.is_empty() || self.outlet.is_waiting();
+        let retry = is_waiting.then_some(now + EVENTS_RETRY);
+        let has_inputs = self.has_inputs && !self.is_held_up();
+        let inputs = (has_inputs || self.has_deliveries).then_some(now);
         [shard, retry, inputs, Some(self.publish_at)]
             .into_iter()
             .flatten()
             .min()
     }
 
-    fn wait(&self, now: Instant, due: Option<Instant>) -> Woken {
+    fn wait(&mut self, now: Instant, due: Option<Instant>) -> Woken {
+        self.link.inlet.falls_asleep();
+        self.delivered = self.inbox.take();
+        let due = match self.delivered {
+            Some(_) => Some(now),
+            None => due,
+        };
+        let woken = self.wait_for_sockets(now, due);
+        self.link.inlet.wakes();
+        woken
+    }
+
+    fn wait_for_sockets(&self, now: Instant, due: Option<Instant>) -> Woken {
         let mut fds: [PollFd<'_>; 4] = std::array::from_fn(|index| {
             let fd = match index {
                 0 => self.link.inputs.as_fd(),
@@ -224,6 +263,61 @@ impl Driver {
         }
     }
 
+    /// Takes in a few of what other shards handed over.
+    fn take_deliveries(&mut self, now: Instant) {
+        let mut left = DELIVERIES_PER_TURN;
+        while left > 0 {
+            let next = self.delivered.take().or_else(|| self.inbox.take());
+            let Some(Delivery { from, content }) = next else {
+                break;
+            };
+            left -= 1;
+            match content {
+                Content::Notices(notices) => {
+                    self.shard
+                        .call(now, |shard| shard.handle_notices(now, from, notices));
+                }
+                Content::Shipment(shipment) => {
+                    self.shard
+                        .call(now, |shard| shard.handle_shipment(now, &shipment));
+                }
+            }
+        }
+        self.has_deliveries = left == 0;
+    }
+
+    /// Hands packets to the shards that want them.
+    fn ship(&mut self, now: Instant) {
+        while self.shard.call(now, |shard| shard.has_shipment()) == Some(true) {
+            let mut shipment = self.outlet.take_shipment();
+            let Some(filling) = Arc::get_mut(&mut shipment) else {
+                return;
+            };
+            let is_filled = self.shard.call(now, |shard| shard.poll_shipment(filling));
+            if is_filled == Some(true) {
+                self.outlet.ship(shipment, &mut self.metrics);
+            }
+        }
+    }
+
+    /// Tells other shards what there is to tell, never before the service is told its part of it.
+    fn hand_out_notices(&mut self, now: Instant) {
+        let count = self.shard.call(now, |shard| shard.notice_count());
+        if !self.waiting.is_empty() && count.is_none_or(|count| count < NOTICES_HELD_MAX) {
+            return;
+        }
+        while let Some((to, notice)) = self.shard.call(now, Shard::poll_notice).flatten() {
+            if !self.outlet.tell(to, notice) {
+                tracing::error!(shard = to, "a media shard does not listen to another one");
+                self.metrics.cascade_cuts += 1;
+                let anew = [Notice::restarted()];
+                self.shard
+                    .call(now, |shard| shard.handle_notices(now, to, anew));
+            }
+        }
+        self.outlet.send_notices(&mut self.metrics);
+    }
+
     fn send_due(&mut self, now: Instant) {
         loop {
             let arena = &mut self.arena;
@@ -284,9 +378,18 @@ impl Driver {
     }
 
     fn publish(&mut self, now: Instant) {
-        self.publish_at = now + PUBLISH_EVERY;
         let mut sum = self.shard.metrics();
         sum.add(&self.metrics);
+        let elapsed_ms = now.saturating_duration_since(self.published_at).as_millis();
+        let packets = sum.rtp_sent_packets - self.published_packets;
+        let elapsed_ms = u64::try_from(elapsed_ms).unwrap_or(u64::MAX).max(1);
+        let per_second = packets.saturating_mul(1000) / elapsed_ms;
+        self.link
+            .sent_per_second
+            .store(per_second, Ordering::Relaxed);
+        self.published_packets = sum.rtp_sent_packets;
+        self.published_at = now;
+        self.publish_at = now + PUBLISH_EVERY;
         *lock(&self.link.published) = sum;
     }
 }
@@ -303,6 +406,10 @@ fn recycle<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
 
 /// Inputs between two rounds of packets: commands may cost 100 us each.
 const INPUTS_PER_TURN: usize = 32;
+/// Deliveries of other shards between two rounds of packets of its own: as much as one receive batch.
+const DELIVERIES_PER_TURN: usize = 64;
+/// Notices that wait for the service to take its events first; more would only tell the same again.
+const NOTICES_HELD_MAX: usize = 8192;
 /// Events a shard keeps for the service beyond what the queue holds.
 const WAITING_MAX: usize = 16_384;
 /// How soon to try again to hand out events.

@@ -56,7 +56,8 @@ impl Restartable {
     /// Gives the shard a command and keeps in mind what a new shard would have to know.
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
         match &command {
-            Command::CreateRoom { room, config } => {
+            // A continuation is opened again with the next who joins it.
+            Command::CreateRoom { room, config } if self.is_home(*room) => {
                 self.rooms.insert(*room, config.clone());
             }
             Command::CloseRoom { room } => {
@@ -74,6 +75,10 @@ impl Restartable {
             _ => {}
         }
         self.call(now, |shard| shard.handle_command(now, command));
+    }
+
+    fn is_home(&self, room: RoomId) -> bool {
+        room.shard() == usize::from(self.options.index)
     }
 
     /// The shard's next event.
@@ -181,6 +186,10 @@ mod tests {
             let config = RoomConfig::default();
             shard.handle_command(now, Command::CreateRoom { room, config });
         }
+        let continued = RoomId::new(5, 0);
+        let config = RoomConfig::default();
+        let room = continued;
+        shard.handle_command(now, Command::CreateRoom { room, config });
         for number in 0..3 {
             shard.handle_command(now, join(rooms[0], number));
         }

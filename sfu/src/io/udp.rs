@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use self::kernel::Received;
 pub(crate) use self::socket::is_family_missing;
-use self::socket::{open, receive_buffer};
+use self::socket::{open, receive_buffer, send_buffer};
 use crate::metrics::{DropReason, Metrics};
 use crate::shard::{Arena, Datagram, Path, Protocol, Run};
 
@@ -100,6 +100,13 @@ impl UdpSockets {
             .sockets
             .iter()
             .map(|socket| receive_buffer(&socket.socket));
+        sizes.min().unwrap_or_default()
+    }
+
+    /// The smallest send buffer the kernel gave, in bytes of its own counting.
+    pub(crate) fn send_buffer_bytes(&self) -> usize {
+        let sizes = self.sockets.iter();
+        let sizes = sizes.map(|socket| send_buffer(&socket.socket));
         sizes.min().unwrap_or_default()
     }
 

@@ -41,6 +41,11 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
+    /// One more would fit.
+    pub(crate) fn has_space(&self) -> bool {
+        self.lock().len() < self.capacity
+    }
+
     /// Puts something in that is bounded elsewhere, full or not, and wakes the reader.
     pub(crate) fn push_always(&self, item: T) {
         self.lock().push_back(item);
@@ -85,7 +90,9 @@ mod tests {
     fn gives_back_what_does_not_fit_and_keeps_the_order() {
         let mailbox = Mailbox::new(2).unwrap();
         assert_eq!(mailbox.push(1), Ok(()));
+        assert!(mailbox.has_space());
         assert_eq!(mailbox.push(2), Ok(()));
+        assert!(!mailbox.has_space());
         assert_eq!(mailbox.push(3), Err(3));
         mailbox.push_always(4);
         let mut taken = VecDeque::new();

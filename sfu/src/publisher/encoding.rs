@@ -108,6 +108,20 @@ impl Encoding {
         })
     }
 
+    /// Takes in a packet as the shard of a mirrored track took it in; `None` when it is here already.
+    ///
+    /// That shard has asked for what is missing and told the publisher about reception.
+    pub(crate) fn mirror(&mut self, packet: StoredPacket<'_>) -> Option<PacketId> {
+        let PacketMeta {
+            sequence,
+            descriptor,
+            ..
+        } = packet.meta;
+        // Only for the structure that may come with it: the descriptor is complete.
+        self.refine(sequence, descriptor, packet.dependency_descriptor);
+        self.layer.push(packet)
+    }
+
     /// Adds what the dependency descriptor says to what the payload says.
     fn refine(
         &mut self,
@@ -160,5 +174,55 @@ impl Encoding {
     pub(crate) fn is_heard_within(&self, now: Instant, within: Duration) -> bool {
         let heard = |at| now.saturating_duration_since(at) < within;
         self.layer.last_packet().is_some_and(heard)
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests need some instant to count from"
+)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::dependency_descriptor::tests::keyframe;
+
+    #[test]
+    fn a_mirror_knows_what_the_encoding_knows() {
+        let now = Instant::now();
+        let mut encoding = Encoding::new(Kind::Video, None);
+        let mut mirror = Encoding::new(Kind::Video, None);
+        // An AV1 keyframe: a temporal delimiter would be stripped, a sequence header begins it.
+        let payload = [0x18, 0x0a, 0x01, 0x00];
+        let descriptor = keyframe(60, 7);
+        let mut packet = Incoming {
+            sequence: u16::MAX,
+            timestamp: u32::MAX,
+            marker: true,
+            payload_type: 45,
+            codec: Codec::Av1,
+            payload: &payload,
+            codec_offset: 0,
+            audio_level: None,
+            dependency_descriptor: &descriptor,
+            is_recovered: false,
+        };
+        for _ in 0..3 {
+            let id = encoding.receive(now, &packet).unwrap();
+            let (meta, payload, dependency_descriptor) = encoding.layer.ring.get(id).unwrap();
+            let stored = StoredPacket {
+                meta: *meta,
+                payload,
+                dependency_descriptor,
+            };
+            assert_eq!(mirror.mirror(stored), Some(id));
+            assert_eq!(mirror.mirror(stored), None, "a second time");
+            assert_eq!(mirror.layer.ring.get(id), encoding.layer.ring.get(id));
+            packet.sequence = packet.sequence.wrapping_add(1);
+        }
+        assert_eq!(mirror.size(), encoding.size());
+        let targets = |encoding: &Encoding| encoding.targets_within(1 << 18, 0, 1);
+        assert!(targets(&mirror).is_some());
+        assert_eq!(targets(&mirror), targets(&encoding));
+        assert!(!mirror.nack.is_waiting());
     }
 }

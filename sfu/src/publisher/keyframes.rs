@@ -35,10 +35,7 @@ impl KeyframeBudget {
         let bit = 1u8
             .checked_shl(u32::try_from(layer).unwrap_or(u32::MAX))
             .unwrap_or(0);
-        let interval = match urgency {
-            Urgency::Joiner => JOINER_INTERVAL,
-            Urgency::Viewer => REQUEST_INTERVAL,
-        };
+        let interval = interval(urgency);
         let since = |at| now.saturating_duration_since(at);
         let under_way = self.outstanding & bit != 0
             && self
@@ -55,13 +52,18 @@ impl KeyframeBudget {
         self.take(now)
     }
 
+    /// How urgent the most urgent of the requests is that wait.
+    pub(crate) fn urgency(&self) -> Urgency {
+        match self.is_urgent {
+            true => Urgency::Joiner,
+            false => Urgency::Viewer,
+        }
+    }
+
     /// The layers to ask now because an earlier request had to wait, as bits.
     pub(crate) fn poll(&mut self, now: Instant) -> u8 {
         let since = |at| now.saturating_duration_since(at);
-        let interval = match self.is_urgent {
-            true => JOINER_INTERVAL,
-            false => REQUEST_INTERVAL,
-        };
+        let interval = interval(self.urgency());
         if self.wanted == 0 || self.last_request.is_some_and(|at| since(at) < interval) {
             return 0;
         }
@@ -85,6 +87,14 @@ impl KeyframeBudget {
         self.outstanding |= asked;
         self.last_request = Some(now);
         asked
+    }
+}
+
+/// The least time between two requests.
+fn interval(urgency: Urgency) -> Duration {
+    match urgency {
+        Urgency::Joiner => JOINER_INTERVAL,
+        Urgency::Viewer => REQUEST_INTERVAL,
     }
 }
 

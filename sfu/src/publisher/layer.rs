@@ -133,6 +133,11 @@ impl Layer {
         self.keyframe = Some((first, timestamp));
     }
 
+    /// Packets are about to be missing: nothing that is kept can begin a stream.
+    pub(crate) fn forget_keyframe(&mut self) {
+        self.keyframe = None;
+    }
+
     /// The last keyframe and what followed it, when a stream can begin with them: complete so far,
     /// recent, and not too much to send at once.
     pub(crate) fn head_start(&self, now: Instant) -> Option<HeadStart> {
@@ -170,6 +175,11 @@ impl Layer {
     /// Takes in a sender report of this stream.
     pub(crate) fn handle_sender_report(&mut self, report: SenderReport) {
         self.last_sender_report = Some(report);
+    }
+
+    /// The last sender report, and how the publisher's clock stands to the server's.
+    pub(crate) fn clock(&self) -> Option<(SenderReport, Option<i64>)> {
+        Some((self.last_sender_report?, self.clock_offset))
     }
 
     /// Takes in how the publisher's clock stands to the server's, and by how much that jumped because

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cascade::{LayerState, TrackState};
 use crate::ids::{Rid, TrackId};
 use crate::publisher::encoding::Encoding;
 use crate::publisher::keyframes::KeyframeBudget;
+use crate::publisher::mirror::Mirror;
 use crate::publisher::wishes::Wishes;
 use crate::room::speakers::LevelMeter;
 use crate::sfu::{Codec, Kind, LayerInfo, Publish, Source, TrackInfo, View};
@@ -36,6 +38,8 @@ pub(crate) struct Track {
     /// Numbers FIR requests (RFC 5104 §4.3.1.1).
     pub(crate) fir_count: u8,
     pub(crate) meter: LevelMeter,
+    /// It is a track of another shard; its owner here is a peer without a transport.
+    pub(crate) mirror: Option<Box<Mirror>>,
     /// Encodings in ascending picture size: `ranks[0]` is the lowest layer's index.
     ranks: Vec<u8>,
     /// What was last told about codec and layers.
@@ -86,6 +90,7 @@ impl Track {
             keyframes: KeyframeBudget::default(),
             fir_count: 0,
             meter: LevelMeter::default(),
+            mirror: None,
             ranks,
             told: None,
         }
@@ -150,8 +155,11 @@ impl Track {
             let (width, height) = self.size_of(rank);
             let live = self.is_live(rank, now);
             let index = self.ranks.get(rank).map_or(0, |index| usize::from(*index));
-            let encoding = self.encodings.get_mut(index);
-            let bitrate_bps = encoding.map_or(0, |encoding| encoding.layer.bitrate_bps(now));
+            let bitrate_bps = match (&self.mirror, self.encodings.get_mut(index)) {
+                (Some(mirror), _) => mirror.layer(index).bitrate_bps,
+                (None, Some(encoding)) => encoding.layer.bitrate_bps(now),
+                (None, None) => 0,
+            };
             *option = LayerOption {
                 live,
                 bitrate_bps,
@@ -165,6 +173,9 @@ impl Track {
     /// Whether packets of a layer arrive: not when it fell silent while another layer goes on, which
     /// shows sooner than silence alone.
     fn is_live(&self, rank: usize, now: Instant) -> bool {
+        if let Some(mirror) = &self.mirror {
+            return mirror.layer(self.encoding_at(rank)).live;
+        }
         let Some(encoding) = self.ranked(rank) else {
             return false;
         };
@@ -200,6 +211,59 @@ impl Track {
         }
     }
 
+    /// It is a mirror of a track on this shard.
+    pub(crate) fn is_mirror_of(&self, shard: u16) -> bool {
+        let mirror = self.mirror.as_ref();
+        mirror.is_some_and(|mirror| mirror.shard == shard)
+    }
+
+    /// The encodings of these layers, as bits.
+    pub(crate) fn encodings_of(&self, layers: impl IntoIterator<Item = u8>) -> u8 {
+        let bit = |layer: u8| {
+            let encoding = self.ranks.get(usize::from(layer))?;
+            1u8.checked_shl(u32::from(*encoding))
+        };
+        layers
+            .into_iter()
+            .filter_map(bit)
+            .fold(0, |all, bit| all | bit)
+    }
+
+    /// How it is at present, for its mirrors.
+    pub(crate) fn state(&mut self, now: Instant) -> TrackState {
+        let (options, count) = self.layer_options(now);
+        let mut layers = vec![LayerState::default(); self.encodings.len()];
+        for (rank, option) in options.iter().enumerate().take(count) {
+            if let Some(layer) = layers.get_mut(self.encoding_at(rank)) {
+                *layer = LayerState {
+                    live: option.live,
+                    width: option.width,
+                    height: option.height,
+                    bitrate_bps: option.bitrate_bps,
+                };
+            }
+        }
+        TrackState {
+            muted: self.muted,
+            codec: self.codec,
+            layers,
+            ranks: self.ranks.clone(),
+        }
+    }
+
+    /// Takes over what a mirror's own shard says of it; true when its layers are in another order now.
+    pub(crate) fn follow(&mut self, state: &TrackState) -> bool {
+        let Some(mirror) = &mut self.mirror else {
+            return false;
+        };
+        mirror.set_layers(&state.layers);
+        self.muted = state.muted;
+        self.codec = state.codec;
+        let is_resorted = self.ranks != state.ranks;
+        self.ranks.clone_from(&state.ranks);
+        is_resorted
+    }
+
     /// Codec, liveness or size of a layer is another than was last told.
     pub(crate) fn has_changed(&self, now: Instant) -> bool {
         self.told.as_ref() != Some(&self.telling(now))
@@ -226,13 +290,24 @@ impl Track {
         }
     }
 
+    /// The encoding that is the layer of this rank.
+    fn encoding_at(&self, rank: usize) -> usize {
+        self.ranks
+            .get(rank)
+            .map_or(usize::MAX, |index| usize::from(*index))
+    }
+
     fn ranked(&self, rank: usize) -> Option<&Encoding> {
-        self.encodings.get(usize::from(*self.ranks.get(rank)?))
+        self.encodings.get(self.encoding_at(rank))
     }
 
     /// A layer's picture size: from its keyframes, else from the declared size, each layer half of
     /// the next (what every browser's simulcast does by default).
     fn size_of(&self, rank: usize) -> (u16, u16) {
+        if let Some(mirror) = &self.mirror {
+            let layer = mirror.layer(self.encoding_at(rank));
+            return (layer.width, layer.height);
+        }
         if let Some(size) = self.ranked(rank).and_then(Encoding::size) {
             return size;
         }

@@ -95,6 +95,19 @@ impl Speakers {
         self.tell()
     }
 
+    /// Takes over what the room's home shard decided; `loudest` first to last.
+    pub(crate) fn follow(&mut self, dominant: Option<usize>, loudest: &[usize]) {
+        self.dominant = dominant;
+        self.speakers.clear();
+        let levels = (0u16..).map(|place| 1.0 / f32::from(place.saturating_add(1)));
+        let speakers = loudest.iter().zip(levels);
+        self.speakers.extend(speakers.map(|(&peer, level)| Speaker {
+            peer,
+            level,
+            told: level,
+        }));
+    }
+
     /// The peer that has the word, if anyone ever spoke.
     pub(crate) fn dominant(&self) -> Option<usize> {
         self.dominant
@@ -188,6 +201,16 @@ mod tests {
             Some(1),
             "silence takes the word from nobody"
         );
+    }
+
+    #[test]
+    fn who_follows_has_the_same_speakers_in_the_same_order() {
+        let mut speakers = Speakers::default();
+        speakers.update(&[(7, 0.9)]);
+        speakers.follow(Some(2), &[3, 2, 1]);
+        assert_eq!(speakers.dominant(), Some(2));
+        assert_eq!(speakers.loudest(2), [3, 2]);
+        assert_eq!(speakers.loudest(9), [3, 2, 1]);
     }
 
     #[test]

@@ -64,6 +64,7 @@ impl Shard {
                     Kind::Video => allocations.next().unwrap_or(Allocation::Layer(0)),
                 };
                 subscription.aim(track, now);
+                self.cascades.want(subscription, track);
             }
         }
     }
@@ -211,9 +212,11 @@ impl Shard {
         };
         if track.take_change(now) {
             let info = track.info(now);
-            let (room, owner) = (track.room, track.owner);
+            let (room, owner, is_own) = (track.room, track.owner, track.mirror.is_none());
             let room = self.rooms.get(room).map(|room| room.id);
             let participant = self.peers.get(owner).map(|peer| peer.participant);
+            // Of a mirror its own shard tells.
+            let participant = participant.filter(|_| is_own);
             if let (Some(room), Some(participant)) = (room, participant) {
                 self.events.push_back(Event::TrackChanged {
                     room,
@@ -222,6 +225,7 @@ impl Shard {
                 });
             }
         }
+        self.tell_state(now, track_key);
         let Some(track) = self.tracks.get(track_key) else {
             return;
         };
@@ -230,10 +234,12 @@ impl Shard {
         };
         let sinks: Vec<Sink> = room.sinks(track.route).to_vec();
         // The packet that brought this about is kept, and yet to be offered: nothing begins with it here.
-        for Sink::Subscription { peer, .. } in sinks {
-            self.aim(now, peer);
-            self.tell_streams(peer);
-            self.request_needed_keyframes(now, peer);
+        for sink in sinks {
+            if let Sink::Subscription { peer, .. } = sink {
+                self.aim(now, peer);
+                self.tell_streams(peer);
+                self.request_needed_keyframes(now, peer);
+            }
         }
     }
 

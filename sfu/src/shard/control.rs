@@ -32,7 +32,8 @@ impl Shard {
         if done.is_none() {
             // Who was not in yet is told as well, and the service knows this room no more.
             joining.into_iter().for_each(|who| self.tell_ended(who));
-            closing.into_iter().for_each(|room| self.forget_room(room));
+            let closed = closing.and_then(|room| self.room_keys.get(&room).copied());
+            closed.into_iter().for_each(|key| self.forget_room(key));
         }
     }
 
@@ -113,7 +114,11 @@ impl Shard {
         if !self.room_keys.contains_key(&id) {
             let key = self.rooms.insert(Room::new(id, config));
             self.room_keys.insert(id, key);
-            self.metrics.rooms = self.rooms.len() as u64;
+            match self.is_home(id) {
+                true => self.metrics.rooms += 1,
+                false => self.metrics.cascade_rooms += 1,
+            }
+            self.ask_home(id);
         }
     }
 
@@ -133,14 +138,10 @@ impl Shard {
         }
         // Nobody is left to be told: the service ends the sessions itself.
         self.events.truncate(told);
-        self.forget_room(id);
-    }
-
-    fn forget_room(&mut self, id: RoomId) {
-        if let Some(key) = self.room_keys.remove(&id) {
-            self.rooms.try_remove(key);
+        // A continuation has ended with its last peer.
+        if self.room_keys.contains_key(&id) {
+            self.forget_room(key);
         }
-        self.metrics.rooms = self.rooms.len() as u64;
     }
 
     fn join(
@@ -161,6 +162,7 @@ impl Shard {
         let key = self.peers.insert(Peer {
             participant,
             room,
+            lives_on: None,
             identity: options.identity,
             grants: options.grants,
             transport: None,
@@ -178,7 +180,7 @@ impl Shard {
         if let Some(room) = self.rooms.get_mut(room) {
             room.peers.push(key);
         }
-        self.metrics.peers = self.peers.len() as u64;
+        self.metrics.peers = self.peer_keys.len() as u64;
         self.next_sweep.get_or_insert(now);
     }
 
@@ -202,7 +204,8 @@ impl Shard {
         }
         self.touched.retain(|other| *other != key);
         self.peers.try_remove(key);
-        self.metrics.peers = self.peers.len() as u64;
+        self.metrics.peers = self.peer_keys.len() as u64;
+        self.close_if_left(room_key);
         self.reconcile_room(now, room_key);
     }
 
@@ -212,7 +215,11 @@ impl Shard {
             return;
         };
         self.track_keys.remove(&track.id);
-        self.metrics.tracks = self.tracks.len() as u64;
+        match track.mirror {
+            None => self.metrics.tracks = self.metrics.tracks.saturating_sub(1),
+            Some(_) => self.metrics.cascade_tracks = self.metrics.cascade_tracks.saturating_sub(1),
+        }
+        self.tell_unpublished(&track);
         if let Some(owner) = self.peers.get_mut(track.owner) {
             for binding in owner.publisher.remove_track(key) {
                 if let Some(transport) = &mut owner.transport {
@@ -220,7 +227,8 @@ impl Shard {
                 }
             }
             let (participant, track_id) = (owner.participant, track.id);
-            if let Some(room) = self.rooms.get(track.room).map(|room| room.id) {
+            let room = self.rooms.get(track.room).map(|room| room.id);
+            if let Some(room) = room.filter(|_| track.mirror.is_none()) {
                 let track = track_id;
                 self.events.push_back(Event::TrackUnpublished {
                     room,
@@ -229,6 +237,7 @@ impl Shard {
                 });
             }
         }
+        self.release_guest(track.owner);
         let Some(room) = self.rooms.get_mut(track.room) else {
             return;
         };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cascade::News;
 use crate::metrics::DropReason;
 use crate::peer::rtcp::{ReportBlock, Rtcp, TwccFeedback, packets, write_fir, write_pli};
 use crate::publisher::keyframes::Urgency;
@@ -85,6 +86,7 @@ impl Shard {
         if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(binding.encoding)) {
             encoding.handle_sender_report(now, ntp, rtp_timestamp);
         }
+        self.tell_clock(binding.track, binding.encoding);
     }
 
     /// One report on a stream of ours: round trip, and loss of those who tell nothing better.
@@ -184,17 +186,32 @@ impl Shard {
             return;
         };
         let asked = track.keyframes.request(now, usize::from(encoding), urgency);
-        self.send_keyframe_requests(track_key, asked);
+        self.send_keyframe_requests(track_key, asked, urgency);
     }
 
     /// Sends the requests that a budget let through; `encodings` are bits.
-    pub(super) fn send_keyframe_requests(&mut self, track_key: usize, encodings: u8) {
+    pub(super) fn send_keyframe_requests(
+        &mut self,
+        track_key: usize,
+        encodings: u8,
+        urgency: Urgency,
+    ) {
         if encodings == 0 {
             return;
         }
         let Some(track) = self.tracks.get_mut(track_key) else {
             return;
         };
+        if let Some(mirror) = &track.mirror {
+            let news = News::KeyframeWanted {
+                track: track.id,
+                encodings,
+                urgency,
+            };
+            self.cascades.tell(mirror.shard, news);
+            self.metrics.cascade_keyframe_requests += u64::from(encodings.count_ones());
+            return;
+        }
         let owner_key = track.owner;
         track.fir_count = track.fir_count.wrapping_add(1);
         let fir_count = track.fir_count;

@@ -79,6 +79,7 @@ impl Shard {
             }) = answering
         {
             self.announce_tracks(now, &new_tracks);
+            self.tell_tracks_of(now, key);
             if let Some(room) = self.peers.get(key).map(|peer| peer.room) {
                 self.reconcile_room(now, room);
             }
@@ -443,7 +444,7 @@ impl Shard {
         if let Some(room) = self.rooms.get_mut(room_key) {
             room.tracks.push(track_key);
         }
-        self.metrics.tracks = self.tracks.len() as u64;
+        self.metrics.tracks += 1;
         track_key
     }
 

@@ -120,7 +120,9 @@ impl Shard {
         }
         if let Some(room) = self.rooms.get_mut(key) {
             tracing::error!(room = %room.id, "a panic ended everyone in a room");
-            *room = Room::new(room.id, room.config.clone());
+            let anew = Room::new(room.id, room.config.clone());
+            let before = std::mem::replace(room, anew);
+            self.reopen_room(&before);
         }
         self.metrics.peers = self.peers.len() as u64;
         self.metrics.tracks = self.tracks.len() as u64;
@@ -135,6 +137,11 @@ impl Shard {
         self.metrics.subscriptions -= (subscriptions as u64).min(self.metrics.subscriptions);
         self.demux.remove_peer(key);
         self.touched.retain(|other| *other != key);
+        if peer.lives_on.is_some() {
+            // Another shard's, where nothing broke: only what stood for it here is gone.
+            self.forget_guest(peer.participant);
+            return;
+        }
         self.peer_keys.remove(&peer.participant);
         self.tell_ended(peer.participant);
     }

@@ -335,15 +335,17 @@ impl Shard {
                 shard.look_at_speakers(now, key);
             });
         }
+        self.tend_cascades(now);
     }
 
     fn look_at_track(&mut self, now: Instant, key: usize) {
         let Some(track) = self.tracks.get_mut(key) else {
             return;
         };
+        let urgency = track.keyframes.urgency();
         let asked = track.keyframes.poll(now);
         let is_changed = track.kind == Kind::Video && track.has_changed(now);
-        self.send_keyframe_requests(key, asked);
+        self.send_keyframe_requests(key, asked, urgency);
         if is_changed {
             self.refresh_track(now, key);
         }
@@ -356,13 +358,22 @@ impl Shard {
         if !room.speakers.is_due(now) {
             return;
         }
+        if room.id.shard() != usize::from(self.options.index) {
+            // The home shard decides who speaks.
+            self.tell_levels(key);
+            return;
+        }
         let mut levels = Vec::new();
         for track in &room.tracks {
             let Some(track) = self.tracks.get_mut(*track) else {
                 continue;
             };
             if track.kind == Kind::Audio {
-                let level = if track.muted { 0.0 } else { track.meter.take() };
+                let level = match &track.mirror {
+                    _ if track.muted => 0.0,
+                    Some(mirror) => mirror.level,
+                    None => track.meter.take(),
+                };
                 levels.push((track.owner, level));
             }
         }
@@ -378,13 +389,14 @@ impl Shard {
             self.events
                 .push_back(Event::SpeakersChanged { room: id, levels });
         }
+        self.tell_speakers(key);
         if has_changed {
             self.follow_speakers(now, key);
         }
     }
 
     /// Reconciles those whose slots depend on who speaks: program viewers, and crowded audio slots.
-    fn follow_speakers(&mut self, now: Instant, room_key: usize) {
+    pub(super) fn follow_speakers(&mut self, now: Instant, room_key: usize) {
         let Some(room) = self.rooms.get(room_key) else {
             return;
         };

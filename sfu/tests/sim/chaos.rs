@@ -35,10 +35,20 @@ fn any_other_order_of_events_keeps_them_as_well() {
     all_of(seeds().skip(1).step_by(2));
 }
 
+#[test]
+fn any_order_of_events_on_three_shards_keeps_the_invariants() {
+    run_all(seeds().filter(|seed| seed % 4 == 1), 3);
+}
+
+/// Runs the rooms of these seeds on one shard.
+fn all_of(seeds: impl Iterator<Item = u64>) {
+    run_all(seeds, 1);
+}
+
 /// Runs the rooms of these seeds and names those that failed. A seed repeats its room to the last packet,
 /// in every process: the traces tell.
-fn all_of(seeds: impl Iterator<Item = u64>) {
-    let fails = |seed: &u64| match catch_unwind(AssertUnwindSafe(|| chaos(*seed))) {
+fn run_all(seeds: impl Iterator<Item = u64>, shards: u16) {
+    let fails = |seed: &u64| match catch_unwind(AssertUnwindSafe(|| chaos(*seed, shards))) {
         Ok(trace) => {
             eprintln!("seed {seed}: trace {trace:016x}");
             false
@@ -53,15 +63,19 @@ fn all_of(seeds: impl Iterator<Item = u64>) {
     assert!(failed.is_empty(), "failing seeds: {failed:?}");
 }
 
-fn chaos(seed: u64) -> u64 {
+fn chaos(seed: u64, shards: u16) -> u64 {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(seed);
+    let mut world = World::on_shards(seed, shards);
     world.checker.switch_tolerance_ms = 600.0;
     let mut present: Vec<Who> = Vec::new();
     for round in 0..25 {
         if present.len() < 2 || (round < 12 && random.random_ratio(1, 4) && present.len() < 5) {
             let options = options(&mut random, world.browsers.len());
-            present.push(world.join(options));
+            let shard = match shards {
+                1 => 0,
+                _ => random.random_range(0..shards),
+            };
+            present.push(world.join_on(shard, options));
         }
         let who = present[random.random_range(0..present.len())];
         act(&mut world, &mut random, &mut present, who);

@@ -1,9 +1,10 @@
-//! A simulated room: browsers, network and shard on one virtual clock.
+//! A simulated room: browsers, network and shards on one virtual clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use sfu::cascade::{Notice, Shipment};
 use sfu::shard::{Arena, Candidates, Datagram, Path, Shard, ShardOptions};
 use sfu::{
     Certificate, Command, Config, Event, JoinOptions, Kind, MediaGrants, Mid, Offer, ParticipantId,
@@ -30,7 +31,12 @@ pub(crate) type Who = usize;
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) start: Instant,
+    /// The home of the room.
     pub(crate) shard: Shard,
+    /// The shards with the next numbers, on which it may be continued.
+    pub(crate) others: Vec<Shard>,
+    /// Packets of shipments are lost on their way to other shards.
+    pub(crate) loses_shipments: bool,
     pub(crate) network: Network,
     pub(crate) browsers: Vec<Browser>,
     pub(crate) events: Vec<(Instant, Event)>,
@@ -41,6 +47,24 @@ pub(crate) struct World {
     seed: u64,
     arena: Arena,
     rounds: usize,
+    shipment: Shipment,
+}
+
+/// The addresses of a shard.
+fn addresses(index: u16) -> (SocketAddr, SocketAddr) {
+    let place = |address: &str| {
+        let first: SocketAddr = address.parse().unwrap();
+        SocketAddr::new(first.ip(), first.port() + PORTS_APART * index)
+    };
+    (place(UDP), place(TCP))
+}
+
+/// Between the ports of two shards.
+const PORTS_APART: u16 = 10;
+
+/// The shard that an address of ours belongs to.
+fn shard_at(local: SocketAddr) -> usize {
+    usize::from((local.port() - addresses(0).0.port()) / PORTS_APART)
 }
 
 fn certificate() -> Arc<Certificate> {
@@ -51,31 +75,25 @@ fn certificate() -> Arc<Certificate> {
 }
 
 impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::on_shards(seed, 1)
+    }
+
+    /// A room on the first of several shards.
     #[expect(
         clippy::disallowed_methods,
         reason = "the virtual clock has to start somewhere"
     )]
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn on_shards(seed: u64, shards: u16) -> Self {
         let start = Instant::now();
-        let mut bytes = [7; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let shard = Shard::new(ShardOptions {
-            index: 0,
-            config: Arc::new(Config::default()),
-            candidates: Candidates {
-                udp: vec![UDP.parse().unwrap()],
-                tcp: vec![TCP.parse().unwrap()],
-            },
-            certificate: certificate(),
-            seed: bytes,
-            has_seeded_dtls: true,
-            started: start,
-            ntp_at_start: NTP_AT_START,
-        });
         let mut world = Self {
             now: start,
             start,
-            shard,
+            shard: new_shard(start, seed, 0),
+            others: (1..shards)
+                .map(|index| new_shard(start, seed, index))
+                .collect(),
+            loses_shipments: false,
             network: Network::new(seed),
             browsers: Vec::new(),
             events: Vec::new(),
@@ -85,6 +103,7 @@ impl World {
             seed,
             arena: Arena::new(),
             rounds: 0,
+            shipment: Shipment::default(),
         };
         world.command(Command::CreateRoom {
             room: world.room,
@@ -95,8 +114,19 @@ impl World {
 
     /// Lets a participant in and makes its first offer.
     pub(crate) fn join(&mut self, options: Options) -> Who {
+        self.join_on(0, options)
+    }
+
+    /// The same on any shard, where the room is continued if need be.
+    pub(crate) fn join_on(&mut self, shard: u16, options: Options) -> Who {
+        if shard != 0 {
+            let (room, config) = (self.room, RoomConfig::default());
+            let now = self.now;
+            let continued = self.shard_mut(shard.into());
+            continued.handle_command(now, Command::CreateRoom { room, config });
+        }
         let who = self.browsers.len();
-        let participant = ParticipantId::new(0, who as u64 + 1);
+        let participant = ParticipantId::new(shard, who as u64 + 1);
         let seed = self.seed.wrapping_mul(1000).wrapping_add(who as u64);
         let wants = options.wants.clone();
         let identity = options.name.to_owned();
@@ -157,8 +187,64 @@ impl World {
         self.command(Command::Leave { participant });
     }
 
+    /// Hands a command to the shards its ids name.
     pub(crate) fn command(&mut self, command: Command) {
-        self.shard.handle_command(self.now, command);
+        let now = self.now;
+        match &command {
+            Command::CloseRoom { .. } | Command::SendData { .. } => {
+                for index in 0..=self.others.len() {
+                    self.shard_mut(index).handle_command(now, command.clone());
+                }
+            }
+            Command::CreateRoom { .. } => self.shard.handle_command(now, command),
+            Command::Join { participant, .. }
+            | Command::Leave { participant }
+            | Command::Offer { participant, .. }
+            | Command::RestartIce { participant, .. }
+            | Command::Unpublish { participant, .. }
+            | Command::Mute { participant, .. }
+            | Command::Subscribe { participant, .. }
+            | Command::View { participant, .. }
+            | Command::SetGrants { participant, .. } => {
+                let shard = participant.shard();
+                self.shard_mut(shard).handle_command(now, command);
+            }
+        }
+        self.drain();
+    }
+
+    fn shard_mut(&mut self, index: usize) -> &mut Shard {
+        match index {
+            0 => &mut self.shard,
+            _ => &mut self.others[index - 1],
+        }
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Shard> {
+        std::iter::once(&self.shard).chain(&self.others)
+    }
+
+    fn shards_mut(&mut self) -> impl Iterator<Item = &mut Shard> {
+        std::iter::once(&mut self.shard).chain(&mut self.others)
+    }
+
+    /// Puts a new shard in the place of one, as its driver does after a panic.
+    pub(crate) fn restart_shard(&mut self, index: u16) {
+        let mut anew = new_shard(self.start, self.seed + 1000, index);
+        if index == 0 {
+            let (room, config) = (self.room, RoomConfig::default());
+            anew.handle_command(self.now, Command::CreateRoom { room, config });
+        }
+        *self.shard_mut(index.into()) = anew;
+        let now = self.now;
+        for (other, shard) in (0..).zip(self.shards_mut()) {
+            if other != index {
+                shard.handle_notices(now, index, [Notice::restarted()]);
+            }
+        }
+        for browser in &mut self.browsers {
+            browser.is_gone |= browser.participant.shard() == usize::from(index);
+        }
         self.drain();
     }
 
@@ -185,7 +271,9 @@ impl World {
             ecn: 0,
             bytes: &mut bytes,
         }];
-        self.shard.handle_batch(self.now, &mut datagrams);
+        let now = self.now;
+        self.shard_mut(shard_at(path.local))
+            .handle_batch(now, &mut datagrams);
         self.drain();
     }
 
@@ -194,8 +282,10 @@ impl World {
         let end = self.now + duration;
         loop {
             let browsers = self.browsers.iter().filter_map(Browser::poll_timeout);
+            let browsers = browsers.min();
             let next = browsers
-                .chain(self.shard.poll_timeout())
+                .into_iter()
+                .chain(self.shards_mut().filter_map(Shard::poll_timeout).min())
                 .chain(self.network.poll_timeout())
                 .min();
             let next = next.map_or(end, |next| next.max(self.now));
@@ -239,17 +329,21 @@ impl World {
                 self.captured.push(delivery.bytes.clone());
             }
         }
-        let mut batch: Vec<Datagram<'_>> = up
-            .iter_mut()
-            .map(|delivery| Datagram {
-                path: delivery.path,
-                ecn: 0,
-                bytes: &mut delivery.bytes,
-            })
-            .collect();
-        self.shard.handle_batch(self.now, &mut batch);
-        if self.shard.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.shard.handle_timeout(self.now);
+        let now = self.now;
+        for (index, shard) in self.shards_mut().enumerate() {
+            let for_it = up.iter_mut();
+            let for_it = for_it.filter(|delivery| shard_at(delivery.path.local) == index);
+            let mut batch: Vec<Datagram<'_>> = for_it
+                .map(|delivery| Datagram {
+                    path: delivery.path,
+                    ecn: 0,
+                    bytes: &mut delivery.bytes,
+                })
+                .collect();
+            shard.handle_batch(now, &mut batch);
+            if shard.poll_timeout().is_some_and(|at| at <= now) {
+                shard.handle_timeout(now);
+            }
         }
         for index in 0..self.browsers.len() {
             self.browsers[index].handle_timeout(self.now);
@@ -260,15 +354,19 @@ impl World {
     /// Carries out all that shard and browsers want done now.
     fn drain(&mut self) {
         for round in 0.. {
-            assert!(round < ROUNDS_MAX, "the shard flushes without end");
-            let is_full = self.shard.flush(self.now, &mut self.arena);
-            self.send_arena();
-            if !is_full {
+            assert!(round < ROUNDS_MAX, "shards talk without end");
+            for index in 0..=self.others.len() {
+                self.ship(index);
+            }
+            for index in 0..=self.others.len() {
+                self.flush(index);
+                while let Some(event) = self.shard_mut(index).poll_event() {
+                    self.handle_event(event);
+                }
+            }
+            if !self.exchange_notices() {
                 break;
             }
-        }
-        while let Some(event) = self.shard.poll_event() {
-            self.handle_event(event);
         }
         for browser in &mut self.browsers {
             self.checker.note_published(browser);
@@ -277,6 +375,59 @@ impl World {
                 self.network.send(self.now, Direction::Up, path, bytes);
             }
         }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let mut arena = std::mem::take(&mut self.arena);
+        for round in 0.. {
+            assert!(round < ROUNDS_MAX, "the shard flushes without end");
+            let now = self.now;
+            let is_full = self.shard_mut(index).flush(now, &mut arena);
+            std::mem::swap(&mut arena, &mut self.arena);
+            self.send_arena();
+            std::mem::swap(&mut arena, &mut self.arena);
+            if !is_full {
+                break;
+            }
+        }
+        self.arena = arena;
+    }
+
+    /// Carries a shard's packets for the others over to them.
+    fn ship(&mut self, index: usize) {
+        let (now, is_lossy) = (self.now, self.loses_shipments);
+        let mut shipment = std::mem::take(&mut self.shipment);
+        while self.shard_mut(index).poll_shipment(&mut shipment) {
+            for (to, shard) in (0..).zip(self.shards_mut()) {
+                assert!(usize::from(to) != index || shipment.count_for(to) == 0);
+                if !shipment.targets().contains(to) {
+                    assert_eq!(shipment.count_for(to), 0);
+                    continue;
+                }
+                if !is_lossy {
+                    shard.handle_shipment(now, &shipment);
+                }
+            }
+        }
+        self.shipment = shipment;
+    }
+
+    /// Carries what shards tell each other; true when there was something.
+    fn exchange_notices(&mut self) -> bool {
+        let now = self.now;
+        let mut told = Vec::new();
+        for (from, shard) in (0u16..).zip(self.shards_mut()) {
+            while let Some((to, notice)) = shard.poll_notice() {
+                told.push((from, to, notice));
+            }
+        }
+        let has_some = !told.is_empty();
+        for (from, to, notice) in told {
+            assert_ne!(from, to, "{notice:?}");
+            self.shard_mut(to.into())
+                .handle_notices(now, from, [notice]);
+        }
+        has_some
     }
 
     fn send_arena(&mut self) {
@@ -357,9 +508,17 @@ impl World {
         })
     }
 
-    /// A counter of the shard, by its Prometheus name, all labels added.
+    /// A counter of all shards, by its Prometheus name, all labels added.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let all = self.shard.metrics().list();
+        (0..=self.others.len())
+            .map(|index| self.metric_of(index, name))
+            .sum()
+    }
+
+    /// The same of one shard.
+    pub(crate) fn metric_of(&self, index: usize, name: &str) -> u64 {
+        let shard = self.shards().nth(index).unwrap();
+        let all = shard.metrics().list();
         all.iter().filter(|m| m.name == name).map(|m| m.value).sum()
     }
 
@@ -369,6 +528,26 @@ impl World {
         assert_eq!(self.metric("plenum_panics_total"), 0);
         self.checker.trace()
     }
+}
+
+fn new_shard(start: Instant, seed: u64, index: u16) -> Shard {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8] ^= index as u8;
+    let (udp, tcp) = addresses(index);
+    Shard::new(ShardOptions {
+        index,
+        config: Arc::new(Config::default()),
+        candidates: Candidates {
+            udp: vec![udp],
+            tcp: vec![tcp],
+        },
+        certificate: certificate(),
+        seed: bytes,
+        has_seeded_dtls: true,
+        started: start,
+        ntp_at_start: NTP_AT_START,
+    })
 }
 
 /// A path from an address of nobody's.

@@ -46,6 +46,11 @@ pub(super) fn receive_buffer(socket: &UdpSocket) -> usize {
     getsockopt(socket, sockopt::RcvBuf).map_or(0, |booked| booked / 2)
 }
 
+/// The send buffer the kernel gave, in the bytes that were asked for.
+pub(super) fn send_buffer(socket: &UdpSocket) -> usize {
+    getsockopt(socket, sockopt::SndBuf).map_or(0, |booked| booked / 2)
+}
+
 /// Whether the machine has no addresses of this IP version.
 pub(crate) fn is_family_missing(error: &io::Error) -> bool {
     let codes = [

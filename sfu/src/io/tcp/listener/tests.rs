@@ -18,11 +18,8 @@ impl Door {
     fn open(patience: Duration) -> Self {
         let listener = Listener::bind(0).unwrap();
         let port = listener.port();
-        let links: Arc<[Arc<Link>]> = [
-            Arc::new(Link::new().unwrap()),
-            Arc::new(Link::new().unwrap()),
-        ]
-        .into();
+        let links = [Link::new().unwrap().0, Link::new().unwrap().0];
+        let links: Arc<[Arc<Link>]> = links.into();
         let metrics = Arc::default();
         let stop = Arc::new(Mailbox::new(1).unwrap());
         let (to, counts, end) = (Arc::clone(&links), Arc::clone(&metrics), Arc::clone(&stop));
