@@ -1,5 +1,7 @@
 //! The command line of the load tester.
 
+mod values;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use loadtest::run::RunOptions;
 use loadtest::scenario::{Door, Preset, Scenario, Video};
 use loadtest::target::{Pass, Target};
 use loadtest::token::Key;
+
+use self::values::{bitrate, duration, factor, percent};
 
 /// Puts load on a Plenum server, or on another one that speaks WHIP and WHEP, and says how it bore it.
 ///
@@ -33,6 +37,8 @@ use loadtest::token::Key;
 /// server CPU: user and system time of the process in /proc, for each RTP packet received from it. server
 /// memory for a receiver: resident memory at the end of the count less that before the first join,
 /// divided by the receivers; so start the server anew for it.
+///
+/// With --grow 1.3 --max-p99 50ms --max-loss 0% it finds out how many subscribers the server bears.
 ///
 /// Exit code: 0 when all joined and every threshold was kept, 1 when not, 2 for a wrong command line.
 ///
@@ -53,6 +59,9 @@ pub(crate) struct Args {
     /// using one that runs: a command to which `serve --config FILE` is added.
     #[arg(long, value_name = "COMMAND", conflicts_with = "server_pid")]
     pub(crate) start: Option<String>,
+    /// Media threads of the server that --start starts.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "start")]
+    pub(crate) shards: u16,
     /// API key that tokens are signed with, as ID:SECRET.
     #[arg(
         long,
@@ -91,6 +100,12 @@ pub(crate) struct Args {
     /// In each room: who only receives.
     #[arg(long, value_name = "N")]
     subscribers: Option<u32>,
+    /// Of the subscribers of each room: how many stop dead once they receive, as a stopped process does.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stopped: u32,
+    /// Of the subscribers of each room: how many are behind a link of 100 kbit/s.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slow: u32,
     /// Receivers on the independent `webrtc` stack, in all.
     #[arg(long, value_name = "N", default_value_t = 0)]
     webrtc: u32,
@@ -144,6 +159,10 @@ pub(crate) struct Args {
     /// How often to play; medians and spreads are printed at the end.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) repeat: u32,
+    /// Plays again with so many times the subscribers, until a threshold is broken; the exit code is that
+    /// of the first run.
+    #[arg(long, value_name = "FACTOR", value_parser = factor, conflicts_with = "repeat")]
+    pub(crate) grow: Option<f64>,
     /// Prints reports as JSON: an array with one object for each run.
     #[arg(long)]
     pub(crate) json: bool,
@@ -244,24 +263,25 @@ impl Args {
     }
 
     /// How to play one run.
-    pub(crate) fn run_options(&self, preset: Option<Preset>, target: Target) -> Result<RunOptions> {
+    pub(crate) fn run_options(&self, scenario: Scenario, target: Target) -> RunOptions {
         let server = match self.server_pid {
             Some(pid) => Some(Process { pid }),
             None => Some(target.addr)
                 .filter(|addr| addr.ip().is_loopback())
                 .and_then(Process::listening),
         };
-        Ok(RunOptions {
+        RunOptions {
             target,
-            scenario: self.scenario(preset)?,
+            scenario,
             threads: self.threads,
             server,
             settle: self.settle,
             is_talkative: !self.quiet,
-        })
+        }
     }
 
-    fn scenario(&self, preset: Option<Preset>) -> Result<Scenario> {
+    /// What is played.
+    pub(crate) fn scenario(&self, preset: Option<Preset>) -> Result<Scenario> {
         let base = preset.map_or_else(Scenario::default, Preset::scenario);
         let video = match self.video {
             Some(VideoName::None) => None,
@@ -276,6 +296,8 @@ impl Args {
             participants: self.participants.unwrap_or(base.participants),
             publishers: self.publishers.unwrap_or(base.publishers),
             subscribers: self.subscribers.unwrap_or(base.subscribers),
+            stopped: self.stopped,
+            slow: self.slow,
             confirmers: self.webrtc,
             video: video.map(|codec| Video {
                 codec,
@@ -306,6 +328,11 @@ impl Args {
         ensure!(
             scenario.bots() > 0,
             "there is nobody to play: give --preset or --participants"
+        );
+        ensure!(
+            scenario.stopped + scenario.slow <= scenario.subscribers,
+            "only subscribers can be stopped or slow, and there are {}",
+            scenario.subscribers
         );
         let is_one_layer = video == Some(Codec::Av1);
         ensure!(
@@ -348,55 +375,6 @@ fn read_key(text: &str) -> Result<Key> {
     })
 }
 
-/// Reads "20ms", "1.5s", "2m".
-fn duration(text: &str) -> Result<Duration, String> {
-    let split = text
-        .find(|c: char| c.is_ascii_alphabetic())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number
-        .trim()
-        .parse()
-        .map_err(|_| "a time is like 20ms, 1.5s or 2m")?;
-    let seconds = match unit {
-        "us" => number / 1e6,
-        "ms" => number / 1e3,
-        "s" => number,
-        "m" => number * 60.0,
-        _ => return Err("a time has a unit: us, ms, s or m".to_owned()),
-    };
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// Reads "0.1%" or "0.1".
-fn percent(text: &str) -> Result<f64, String> {
-    let number = text.trim_end_matches('%').trim();
-    number
-        .parse()
-        .map_err(|_| "a share is like 0.1%".to_owned())
-}
-
-/// Reads "1Mbps", "500kbps" or bits per second.
-fn bitrate(text: &str) -> Result<u64, String> {
-    let (number, factor) = if let Some(number) = text.strip_suffix("Mbps") {
-        (number, 1e6)
-    } else if let Some(number) = text.strip_suffix("kbps") {
-        (number, 1e3)
-    } else {
-        (text, 1.0)
-    };
-    let number: f64 = number
-        .trim()
-        .parse()
-        .map_err(|_| "a rate is like 1.5Mbps or 500kbps")?;
-    let bps = number * factor;
-    if !(10_000.0..=100_000_000.0).contains(&bps) {
-        return Err("a rate is between 10kbps and 100Mbps".to_owned());
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "checked above")]
-    Ok(bps as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -428,17 +406,8 @@ mod tests {
         assert!(parse("x").scenario(None).is_err());
         let args = parse("x --participants 2 --video av1 --simulcast");
         assert!(args.scenario(None).is_err());
+        assert!(parse("x --subscribers 2 --slow 3").scenario(None).is_err());
         let args = parse("x --whip-url http://h/{room}/whip --participants 2");
         assert!(args.scenario(None).is_err());
-    }
-
-    #[test]
-    fn times_shares_and_rates_are_read() {
-        assert_eq!(duration("20ms"), Ok(Duration::from_millis(20)));
-        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert!(duration("20").is_err() && duration("-1s").is_err());
-        assert_eq!(percent("0.1%"), Ok(0.1));
-        assert_eq!(bitrate("1.5Mbps"), Ok(1_500_000));
-        assert!(bitrate("1").is_err());
     }
 }

@@ -11,8 +11,10 @@
 //! | change feedback | `bot/receiving.rs`, `bot/rtcp.rs` |
 //! | speak to another server | `bot/sdp.rs`, `bot/stun.rs`, `bot/secure.rs` |
 
+mod plan;
 mod receiving;
 mod rtcp;
+mod rtp;
 pub mod sdp;
 mod secure;
 mod sending;
@@ -27,74 +29,16 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sfu::shard::Path;
 
+use self::plan::Bucket;
 use self::receiving::Receiving;
 use self::secure::{Keys, Secure};
 use self::sending::{Link, Track};
 use crate::totals::{Joins, Totals};
 
+pub use self::plan::{BotPlan, Credentials, Hindrance};
 pub use self::receiving::ReceivePlan;
 pub use self::secure::{Identity, Protection};
 pub use self::sending::{LayerPlan, TrackPlan};
-
-/// What a bot does.
-#[derive(Clone, Debug)]
-pub struct BotPlan {
-    /// Its number in stamps, unlike any other's.
-    pub number: u32,
-    /// What it publishes.
-    pub publish: Vec<TrackPlan>,
-    /// What it receives.
-    pub receive: ReceivePlan,
-    /// Receive slots it offers, of sound and of pictures.
-    pub slots: (usize, usize),
-}
-
-impl BotPlan {
-    /// Its m-lines, in order.
-    pub fn roles(&self) -> Vec<sdp::Role> {
-        let publish = self.publish.iter().map(|track| {
-            let rids = match track.layers.len() {
-                0 | 1 => Vec::new(),
-                count => sending::RIDS.into_iter().take(count).collect(),
-            };
-            let ssrc = track.layers.first().map_or(0, |layer| layer.ssrc);
-            sdp::Role::Publish {
-                codec: track.codec,
-                rids,
-                ssrcs: (ssrc, ssrc.wrapping_add(1)),
-            }
-        });
-        let (audio, video) = self.slots;
-        publish
-            .chain(std::iter::repeat_n(sdp::Role::AudioSlot, audio))
-            .chain(std::iter::repeat_n(sdp::Role::VideoSlot, video))
-            .collect()
-    }
-}
-
-/// The ICE credentials of a bot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// Names it.
-    pub ufrag: String,
-    /// Proves it.
-    pub pwd: String,
-}
-
-impl Credentials {
-    /// Draws credentials from a seed.
-    pub fn draw(seed: u64) -> Self {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut letters = |count: usize| {
-            let letter = |_| char::from(random.random_range(b'a'..=b'z'));
-            (0..count).map(letter).collect()
-        };
-        Self {
-            ufrag: letters(8),
-            pwd: letters(24),
-        }
-    }
-}
 
 /// One datagram after the other, on its way out.
 #[derive(Debug, Default)]
@@ -167,6 +111,8 @@ pub struct Bot {
     next_check: Option<Instant>,
     next_report: Option<Instant>,
     stage: Stage,
+    hindrance: Option<Hindrance>,
+    link: Bucket,
 }
 
 /// How far a bot has come.
@@ -203,6 +149,8 @@ impl Bot {
             next_check: Some(now),
             next_report: None,
             stage: Stage::Connecting,
+            hindrance: plan.hindrance,
+            link: Bucket::default(),
         }
     }
 
@@ -211,8 +159,20 @@ impl Bot {
         self.stage
     }
 
+    /// It does not receive as others do, so what it counts says nothing about them.
+    pub fn is_hindered(&self) -> bool {
+        self.hindrance.is_some() && self.stage == Stage::Started
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_hindered() && self.hindrance == Some(Hindrance::Stopped)
+    }
+
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_stopped() {
+            return None;
+        }
         let dtls = self.secure.as_ref().and_then(Secure::poll_timeout);
         let mut next = [self.next_check, self.next_report, dtls]
             .into_iter()
@@ -230,6 +190,9 @@ impl Bot {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        if self.is_stopped() {
+            return;
+        }
         let now = turn.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.next_check) {
@@ -261,6 +224,12 @@ impl Bot {
 
     /// Takes in one datagram.
     pub fn handle_datagram(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) {
+        if self.is_hindered() && !self.gets_through(turn, bytes.len()) {
+            // The server has paid for it all the same.
+            turn.totals.packets += 1;
+            turn.totals.bytes += bytes.len() as u64;
+            return;
+        }
         match *bytes {
             [128..=191, 192..=223, ..] => self.handle_rtcp(turn, bytes),
             [128..=191, ..] => {
@@ -277,6 +246,14 @@ impl Bot {
         }
     }
 
+    fn gets_through(&mut self, turn: &Turn<'_>, bytes: usize) -> bool {
+        match self.hindrance {
+            None => true,
+            Some(Hindrance::Stopped) => false,
+            Some(Hindrance::Slow(rate_bps)) => self.link.carries(turn.wall_us, bytes, rate_bps),
+        }
+    }
+
     /// Counts from now on.
     pub fn mark(&mut self, now: Instant) {
         self.receiving.mark(now);
@@ -284,7 +261,8 @@ impl Bot {
 
     /// Settles what is still open; returns how many expected streams do not come.
     pub fn finish(&mut self, turn: &mut Turn<'_>) -> u64 {
-        self.receiving.finish(turn)
+        let missing = self.receiving.finish(turn);
+        if self.is_hindered() { 0 } else { missing }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>, stage: Stage) {

@@ -64,6 +64,8 @@ pub struct Fleet {
     clock: Clock,
     out: Outbox,
     totals: Totals,
+    /// Of bots that do not receive as others do.
+    hindered: Totals,
     joins: Joins,
 }
 
@@ -79,6 +81,7 @@ impl Fleet {
             clock,
             out: Outbox::default(),
             totals: Totals::default(),
+            hindered: Totals::default(),
             joins: Joins::default(),
         }
     }
@@ -150,6 +153,7 @@ impl Fleet {
     /// Counts from now on; joins are counted from the beginning.
     pub fn mark(&mut self, now: Instant) {
         self.totals = Totals::default();
+        self.hindered = Totals::default();
         self.bots.iter_mut().for_each(|bot| bot.mark(now));
     }
 
@@ -166,6 +170,11 @@ impl Fleet {
     /// What was counted since the mark.
     pub fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// What those counted that do not receive as others do.
+    pub fn hindered(&self) -> &Totals {
+        &self.hindered
     }
 
     /// How joining went.
@@ -188,16 +197,22 @@ impl Fleet {
     }
 
     fn with_bot(&mut self, now: Instant, key: BotKey, act: impl FnOnce(&mut Bot, &mut Turn<'_>)) {
+        let Some(bot) = self.bots.get_mut(key.0) else {
+            return;
+        };
+        let totals = if bot.is_hindered() {
+            &mut self.hindered
+        } else {
+            &mut self.totals
+        };
         let mut turn = Turn {
             now,
             wall_us: self.clock.wall_us(now),
             out: &mut self.out,
-            totals: &mut self.totals,
+            totals,
             joins: &mut self.joins,
         };
-        if let Some(bot) = self.bots.get_mut(key.0) {
-            act(bot, &mut turn);
-        }
+        act(bot, &mut turn);
     }
 
     /// Plans for the bot touched last.

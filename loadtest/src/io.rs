@@ -47,6 +47,8 @@ impl Seat {
 pub struct Snapshot {
     /// Since the mark.
     pub totals: Totals,
+    /// Of bots that do not receive as others do.
+    pub hindered: Totals,
     /// Since the beginning.
     pub joins: Joins,
     /// How far they have come.
@@ -63,6 +65,7 @@ impl Snapshot {
     /// Adds that of another thread.
     pub fn add(&mut self, other: &Self) {
         self.totals.add(&other.totals);
+        self.hindered.add(&other.hindered);
         self.joins.add(&other.joins);
         self.stages.add(&other.stages);
         self.missing_streams += other.missing_streams;
@@ -290,6 +293,7 @@ impl Driver {
         let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
         Snapshot {
             totals: self.fleet.totals().clone(),
+            hindered: self.fleet.hindered().clone(),
             joins: self.fleet.joins().clone(),
             stages: self.fleet.stages(),
             missing_streams,

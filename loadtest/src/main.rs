@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use loadtest::report::{Report, report_table, summary_table};
-use loadtest::scenario::Preset;
+use loadtest::report::{Report, growth_table, report_table, summary_table};
+use loadtest::scenario::{Preset, Scenario};
 
 use crate::args::Args;
 use crate::started::Started;
@@ -32,43 +32,80 @@ async fn play(args: &Args) -> Result<bool> {
         Some(preset) => preset.presets().into_iter().map(Some).collect(),
         None => vec![None],
     };
-    let thresholds = args.thresholds();
-    let (mut all, mut broken) = (Vec::new(), Vec::new());
-    let mut summaries = String::new();
+    let (mut all, mut summaries) = (Vec::new(), String::new());
+    let mut is_good = true;
     for preset in presets {
-        let mut reports = Vec::new();
-        for _ in 0..args.repeat.max(1) {
-            let report = play_once(args, preset).await?;
-            broken.extend(thresholds.broken_by(&report));
-            if !args.json {
-                say(&report_table(&report))?;
-            }
-            reports.push(report);
-        }
+        let (mut reports, good) = match args.grow {
+            Some(factor) => play_growing(args, preset, factor).await?,
+            None => play_repeatedly(args, preset).await?,
+        };
+        is_good &= good;
         if reports.len() > 1 {
             let name = preset.map_or("runs", Preset::name);
-            summaries.push_str(&summary_table(name, &reports));
+            let summary = match args.grow {
+                Some(_) => growth_table(name, &reports),
+                None => summary_table(name, &reports),
+            };
+            summaries.push_str(&summary);
             summaries.push('\n');
         }
         all.append(&mut reports);
     }
     tell(args, &all, &summaries)?;
-    for line in &broken {
-        writeln!(std::io::stderr(), "not good enough: {line}")?;
-    }
-    Ok(broken.is_empty())
+    Ok(is_good)
 }
 
-async fn play_once(args: &Args, preset: Option<Preset>) -> Result<Report> {
+/// Plays the same as often as asked for; whether every run was good enough.
+async fn play_repeatedly(args: &Args, preset: Option<Preset>) -> Result<(Vec<Report>, bool)> {
+    let (mut reports, mut is_good) = (Vec::new(), true);
+    for _ in 0..args.repeat.max(1) {
+        let (report, good) = play_once(args, args.scenario(preset)?).await?;
+        is_good &= good;
+        reports.push(report);
+    }
+    Ok((reports, is_good))
+}
+
+/// Plays with ever more subscribers until a run is not good enough; whether the first one was.
+async fn play_growing(
+    args: &Args,
+    preset: Option<Preset>,
+    factor: f64,
+) -> Result<(Vec<Report>, bool)> {
+    let mut scenario = args.scenario(preset)?;
+    let mut reports: Vec<Report> = Vec::new();
+    for _ in 0..GROWTHS_MAX {
+        let (report, good) = play_once(args, scenario.clone()).await?;
+        reports.push(report);
+        if !good {
+            break;
+        }
+        scenario.grow(factor);
+    }
+    let first = reports
+        .first()
+        .map(|report| args.thresholds().broken_by(report).is_empty());
+    Ok((reports, first.unwrap_or(false)))
+}
+
+async fn play_once(args: &Args, scenario: Scenario) -> Result<(Report, bool)> {
     let started = match &args.start {
-        Some(command) => Some(Started::start(command).await?),
+        Some(command) => Some(Started::start(command, args.shards).await?),
         None => None,
     };
     let target = match &started {
         Some(started) => started.target.clone(),
         None => args.target().await?,
     };
-    loadtest::run::run(args.run_options(preset, target)?).await
+    let report = loadtest::run::run(args.run_options(scenario, target)).await?;
+    if !args.json {
+        say(&report_table(&report))?;
+    }
+    let broken = args.thresholds().broken_by(&report);
+    for line in &broken {
+        writeln!(std::io::stderr(), "not good enough: {line}")?;
+    }
+    Ok((report, broken.is_empty()))
 }
 
 fn tell(args: &Args, reports: &[Report], summaries: &str) -> Result<()> {
@@ -83,3 +120,6 @@ fn say(text: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
 }
+
+/// Runs of one growth; with 1.1 the last has five times the subscribers of the first.
+const GROWTHS_MAX: usize = 20;

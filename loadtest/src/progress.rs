@@ -54,6 +54,13 @@ impl Progress {
 
     fn line(&self, snapshot: &Snapshot, before: &Totals, seconds: f64) -> String {
         let (totals, stages) = (&snapshot.totals, snapshot.stages);
+        // Counting began anew in between.
+        let none = Totals::default();
+        let before = if before.packets > totals.packets {
+            &none
+        } else {
+            before
+        };
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         let delay = totals.delay().since(&before.delay());
         let ms = |per_mille| delay.quantile(per_mille).as_secs_f64() * 1e3;

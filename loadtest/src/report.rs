@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::histogram::Histogram;
-pub use self::table::{report_table, summary_table};
+pub use self::table::{growth_table, report_table, summary_table};
 pub use self::thresholds::Thresholds;
 
 use crate::confirmers::Confirmed;
@@ -76,6 +76,9 @@ pub struct Report {
     pub own_turns_ms: Quantiles,
     /// What came.
     pub received: Received,
+    /// RTP packets to stopped and slow subscribers for each second, lost on their links or not; what they
+    /// got is part of no other figure.
+    pub hindered_packets_per_second: f64,
     /// What publishers sent.
     pub sent: Sent,
     /// Processor time of the bots' threads, in cores.
@@ -244,6 +247,7 @@ impl Report {
             keyframe_requests: totals.keyframe_requests_sent,
             bad: totals.unreadable + totals.unstamped + totals.malformed,
         };
+        self.hindered_packets_per_second = float(snapshot.hindered.packets) / seconds;
         self.sent = Sent {
             packets_per_second: float(totals.sent_packets) / seconds,
             megabits_per_second: float(totals.sent_bytes) * 8e-6 / seconds,

@@ -15,7 +15,7 @@ use crate::media::now_us;
 use crate::process::{Process, Sample};
 use crate::progress::Progress;
 use crate::report::{Report, ServerSamples};
-use crate::scenario::Scenario;
+use crate::scenario::{Door, Scenario};
 use crate::target::{Joiner, Stay, Target};
 
 /// How a run is done.
@@ -49,7 +49,7 @@ pub async fn run(options: RunOptions) -> Result<Report> {
     let (mut confirmers, failure) = Confirmers::join(&options.target, scenario).await;
     stage.note_failure(failure);
     stage.watch_for(scenario.warmup).await?;
-    let (mut report, during) = count(&options, &mut stage, &mut confirmers).await?;
+    let (mut report, during, hindered) = count(&options, &mut stage, &mut confirmers).await?;
     // Who cannot leave in order has left all the same.
     let _ = confirmers.leave().await;
     stage.leave_all().await;
@@ -59,18 +59,19 @@ pub async fn run(options: RunOptions) -> Result<Report> {
     let confirmed = report.confirmers.as_ref().map_or(0, |found| found.packets);
     let samples = ServerSamples::of(options.server, [before, during[0], during[1], look()]);
     report.server = samples.map(|samples| {
-        let packets = report.received.packets + confirmed;
+        let packets = report.received.packets + hindered + confirmed;
         samples.report(packets, receivers + u64::from(scenario.confirmers))
     });
     Ok(report)
 }
 
-/// Counts for as long as the scenario says; with the server at the beginning and the end of that.
+/// Counts for as long as the scenario says: the report, the server at the beginning and the end of that
+/// time, and the packets to hindered bots.
 async fn count(
     options: &RunOptions,
     stage: &mut Stage,
     confirmers: &mut Confirmers,
-) -> Result<(Report, [Option<Sample>; 2])> {
+) -> Result<(Report, [Option<Sample>; 2], u64)> {
     let scenario = &options.scenario;
     let look = || options.server.and_then(Process::sample);
     let cpu_begun = stage.look().await?.cpu;
@@ -94,7 +95,7 @@ async fn count(
     if scenario.confirmers > 0 {
         report.confirmers = Some(confirmers.confirmed(report.seconds));
     }
-    Ok((report, [begun, ended]))
+    Ok((report, [begun, ended], counted.hindered.packets))
 }
 
 /// The bots of a run and those who bring them.
@@ -229,14 +230,24 @@ impl Stage {
 
 /// A scenario in words.
 fn describe(scenario: &Scenario) -> String {
-    let mut words = vec![format!("{} rooms", scenario.rooms)];
+    let count = |count: u32, name: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {name}{plural}")
+    };
+    let mut words = vec![count(scenario.rooms, "room")];
     let groups = [
-        (scenario.participants, "participants"),
-        (scenario.publishers, "publishers"),
-        (scenario.subscribers, "subscribers"),
+        (scenario.participants, "participant"),
+        (scenario.publishers, "publisher"),
+        (scenario.subscribers, "subscriber"),
     ];
-    for (count, name) in groups.iter().filter(|(count, _)| *count > 0) {
-        words.push(format!("{count} {name} each"));
+    for (number, name) in groups.iter().filter(|(number, _)| *number > 0) {
+        words.push(count(*number, name));
+    }
+    if scenario.stopped + scenario.slow > 0 {
+        words.push(format!(
+            "of them {} stopped, {} slow",
+            scenario.stopped, scenario.slow
+        ));
     }
     if let Some(video) = scenario.video {
         let simulcast = if video.simulcast { " simulcast" } else { "" };
@@ -246,7 +257,10 @@ fn describe(scenario: &Scenario) -> String {
     if scenario.audio {
         words.push("Opus".to_owned());
     }
-    words.push(format!("door {:?}", scenario.door));
+    words.push(match scenario.door {
+        Door::Native => "native".to_owned(),
+        Door::Http => "WHIP and WHEP".to_owned(),
+    });
     words.join(", ")
 }
 

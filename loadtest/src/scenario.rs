@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::bot::{BotPlan, LayerPlan, Protection, ReceivePlan, TrackPlan};
+use crate::bot::{BotPlan, Hindrance, LayerPlan, Protection, ReceivePlan, TrackPlan};
 use crate::media::captured::Captured;
 use crate::media::{Codec, Picture};
 
@@ -41,6 +41,10 @@ pub struct Scenario {
     pub publishers: u32,
     /// In each: who only receives.
     pub subscribers: u32,
+    /// Of the subscribers of each room: how many stop dead once they have what they want.
+    pub stopped: u32,
+    /// Of the subscribers of each room: how many are behind a link of [`SLOW_LINK_BPS`].
+    pub slow: u32,
     /// In all: receivers of the `webrtc` crate, to confirm what the bots say.
     pub confirmers: u32,
     /// What publishers show.
@@ -74,6 +78,8 @@ impl Default for Scenario {
             participants: 0,
             publishers: 0,
             subscribers: 0,
+            stopped: 0,
+            slow: 0,
             confirmers: 0,
             video: Some(Video {
                 codec: Codec::Vp8,
@@ -154,12 +160,30 @@ pub struct Part {
     pub receives: bool,
     /// The publisher to receive by WHEP, in rooms with more than one.
     pub watches: Option<String>,
+    /// What keeps it from receiving as others do.
+    pub hindrance: Option<Hindrance>,
 }
 
 impl Scenario {
     /// How many bots there are.
     pub fn bots(&self) -> u32 {
         self.rooms * (self.participants + self.publishers + self.subscribers)
+    }
+
+    /// Takes so many times the subscribers, at least one more; of participants where there are none.
+    pub fn grow(&mut self, factor: f64) {
+        let count = if self.subscribers > 0 {
+            &mut self.subscribers
+        } else {
+            &mut self.participants
+        };
+        let grown = (f64::from(*count) * factor).round();
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a float is cut to what fits"
+        )]
+        let grown = grown as u32;
+        *count = grown.max(*count + 1);
     }
 
     /// Who plays, in the order in which they come: first those who publish.
@@ -181,6 +205,7 @@ impl Scenario {
                         publishes,
                         receives,
                         watches: self.watched(index).filter(|_| !publishes),
+                        hindrance: self.hindrance(index).filter(|_| !publishes),
                     });
                 }
             }
@@ -203,6 +228,17 @@ impl Scenario {
             format!("publisher-{}", one - self.participants)
         };
         (self.door == Door::Http && publishers > 1).then_some(name)
+    }
+
+    /// What hinders the `index`th subscriber of a room.
+    fn hindrance(&self, index: u32) -> Option<Hindrance> {
+        if index < self.stopped {
+            Some(Hindrance::Stopped)
+        } else if index < self.stopped + self.slow {
+            Some(Hindrance::Slow(SLOW_LINK_BPS))
+        } else {
+            None
+        }
     }
 
     /// Tracks of sound and pictures that a part should receive.
@@ -258,6 +294,7 @@ impl Scenario {
                 feedback: self.feedback,
             },
             slots: (audio, video),
+            hindrance: part.hindrance,
         }
     }
 }
@@ -288,119 +325,13 @@ fn layers(video: Video, number: u32, start: usize) -> Vec<LayerPlan> {
         .collect()
 }
 
+/// What a slow subscriber's link carries.
+pub const SLOW_LINK_BPS: u64 = 100_000;
+
 /// A media source; the next number is that of its retransmissions.
 fn ssrc(number: u32, source: u32, layer: u8) -> u32 {
     0x1000_0000 | (number & 0xff_ffff) << 4 | source << 3 | u32::from(layer) << 1
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn a_broadcast_has_one_publisher_and_many_subscribers() {
-        let scenario = Preset::Broadcast.scenario();
-        let parts = scenario.parts();
-        assert_eq!(parts.len(), 101);
-        assert_eq!(scenario.bots(), 101);
-        assert!(parts[0].publishes && !parts[0].receives);
-        assert!(
-            parts[1..]
-                .iter()
-                .all(|part| scenario.expects(part) == (1, 1))
-        );
-        assert!(parts.iter().all(|part| part.watches.is_none()));
-        assert_eq!(scenario.plan(&parts[0]).publish.len(), 2);
-        assert_eq!(scenario.plan(&parts[1]).slots, (1, 1));
-    }
-
-    #[test]
-    fn everybody_in_a_meeting_sees_everybody_else() {
-        let scenario = Preset::Meeting.scenario();
-        for part in scenario.parts() {
-            assert_eq!(scenario.expects(&part), (9, 9));
-            assert_eq!(scenario.plan(&part).publish.len(), 2);
-        }
-        let sound = Preset::Audio.scenario();
-        assert_eq!(sound.expects(&sound.parts()[3]), (19, 0));
-    }
-
-    #[test]
-    fn numbers_identities_and_sources_are_unique() {
-        let scenario = Scenario {
-            rooms: 3,
-            participants: 2,
-            publishers: 2,
-            subscribers: 4,
-            door: Door::Http,
-            ..Scenario::default()
-        };
-        let parts = scenario.parts();
-        let names: BTreeSet<_> = parts
-            .iter()
-            .map(|part| (&part.room, &part.identity))
-            .collect();
-        let numbers: BTreeSet<_> = parts.iter().map(|part| part.number).collect();
-        assert_eq!((names.len(), numbers.len()), (24, 24));
-        let plans = parts.iter().map(|part| scenario.plan(part));
-        let sources: Vec<u32> = plans
-            .flat_map(|plan| plan.publish)
-            .flat_map(|track| track.layers)
-            .map(|layer| layer.ssrc)
-            .collect();
-        assert_eq!(sources.iter().collect::<BTreeSet<_>>().len(), 3 * 4 * 2);
-        let watched: BTreeSet<_> = parts
-            .iter()
-            .filter_map(|part| part.watches.clone())
-            .collect();
-        assert_eq!(watched.len(), 4, "{watched:?}");
-    }
-
-    #[test]
-    fn the_same_seed_plays_the_same() {
-        let scenario = Preset::Meeting.scenario();
-        let offsets = |scenario: &Scenario| -> Vec<Duration> {
-            let plans = scenario
-                .parts()
-                .into_iter()
-                .map(|part| scenario.plan(&part));
-            plans
-                .flat_map(|plan| plan.publish)
-                .map(|track| track.offset)
-                .collect()
-        };
-        assert_eq!(offsets(&scenario), offsets(&scenario.clone()));
-        let other = Scenario {
-            seed: 2,
-            ..scenario.clone()
-        };
-        assert_ne!(offsets(&scenario), offsets(&other));
-    }
-
-    #[test]
-    fn simulcast_has_three_layers_that_grow() {
-        let video = Video {
-            codec: Codec::H264,
-            bitrate_bps: 1_200_000,
-            simulcast: true,
-        };
-        let layers = layers(video, 1, 5);
-        let bytes = |layer: &LayerPlan| -> u64 {
-            layer
-                .frames
-                .frames
-                .iter()
-                .flatten()
-                .map(|size| u64::from(*size))
-                .sum()
-        };
-        assert_eq!(layers.len(), 3);
-        assert!(
-            layers
-                .windows(2)
-                .all(|pair| bytes(&pair[0]) * 2 < bytes(&pair[1]))
-        );
-    }
-}
+mod tests;

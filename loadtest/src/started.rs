@@ -21,14 +21,14 @@ pub(crate) struct Started {
 
 impl Started {
     /// Starts a server and waits until it answers.
-    pub(crate) async fn start(command: &str) -> Result<Self> {
+    pub(crate) async fn start(command: &str, shards: u16) -> Result<Self> {
         let mut words = command.split_whitespace();
         let program = words.next().context("--start names no command")?;
         let addr = free_address()?;
         let folder = std::env::temp_dir().join(format!("plenum-loadtest-{}", addr.port()));
         std::fs::create_dir_all(&folder)?;
         let config = folder.join("plenum.toml");
-        std::fs::write(&config, config_for(addr))?;
+        std::fs::write(&config, config_for(addr, shards))?;
         let log = std::fs::File::create(folder.join("log"))?;
         let child = Command::new(program)
             .args(words)
@@ -82,11 +82,11 @@ fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-/// One shard, loopback only, and limits that a thousand joins at once do not reach.
-fn config_for(addr: SocketAddr) -> String {
+/// Loopback only, and limits that a thousand joins at once do not reach.
+fn config_for(addr: SocketAddr, shards: u16) -> String {
     format!(
         "[http]\naddr = \"{addr}\"\n\
-         [media]\nudp_port = 0\ntcp_port = 0\nshards = 1\nadvertise = [\"127.0.0.1\"]\n\
+         [media]\nudp_port = 0\ntcp_port = 0\nshards = {shards}\nadvertise = [\"127.0.0.1\"]\n\
          audio_slots_max = 64\nvideo_slots_max = 64\n\
          [auth.keys]\n{KEY_ID} = \"{KEY_SECRET}\"\n\
          [log]\nlevel = \"warn\"\n\

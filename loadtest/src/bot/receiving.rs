@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::rtcp::{self, Block, Rtcp, u16_at, u32_at};
+use super::rtcp::{self, Block, Rtcp, u16_at};
+use super::rtp::{Header, without_padding};
 use super::secure::Keys;
 use super::stream::{Place, Stream};
 use super::{Turn, sdp};
@@ -38,17 +39,6 @@ pub(super) struct Receiving {
     next_report: Option<Instant>,
     next_repair: Option<Instant>,
     has_started: bool,
-}
-
-/// The fields of an RTP header a bot looks at.
-#[derive(Clone, Copy)]
-struct Header {
-    payload_type: u8,
-    sequence: u16,
-    timestamp: u32,
-    ssrc: u32,
-    length: usize,
-    transport_number: Option<u16>,
 }
 
 impl Receiving {
@@ -288,67 +278,6 @@ impl Receiving {
     }
 }
 
-impl Header {
-    /// Reads a header in the clear; `None` when it is none.
-    fn read(bytes: &[u8], transport_wide: Option<u8>) -> Option<Self> {
-        let [first, second, ..] = *bytes else {
-            return None;
-        };
-        let mut length = FIXED_BYTES + 4 * usize::from(first & 0x0f);
-        let mut transport_number = None;
-        if first & 0x10 != 0 {
-            let profile = u16_at(bytes, length)?;
-            let start = length + 4;
-            length = start + 4 * usize::from(u16_at(bytes, length + 2)?);
-            let body = bytes.get(start..length)?;
-            if profile == ONE_BYTE_FORM
-                && let Some(id) = transport_wide
-            {
-                transport_number = extension(body, id).and_then(|value| u16_at(value, 0));
-            }
-        }
-        (bytes.len() >= length).then_some(())?;
-        Some(Self {
-            payload_type: second & 0x7f,
-            sequence: u16_at(bytes, 2)?,
-            timestamp: u32_at(bytes, 4)?,
-            ssrc: u32_at(bytes, 8)?,
-            length,
-            transport_number,
-        })
-    }
-}
-
-/// The value of a header extension in the one-byte form (RFC 8285 §4.2).
-fn extension(mut body: &[u8], wanted: u8) -> Option<&[u8]> {
-    while let Some((&head, rest)) = body.split_first() {
-        if head == 0 {
-            body = rest;
-            continue;
-        }
-        let (value, rest) = rest.split_at_checked(usize::from(head & 15) + 1)?;
-        if head >> 4 == wanted {
-            return Some(value);
-        }
-        body = rest;
-    }
-    None
-}
-
-/// The payload of a decrypted packet without RTP padding.
-fn without_padding(plain: &[u8], header: usize) -> &[u8] {
-    let payload = plain.get(header..).unwrap_or_default();
-    let padding = match (plain.first(), payload.last()) {
-        (Some(first), Some(count)) if first & 0x20 != 0 => usize::from(*count),
-        _ => 0,
-    };
-    payload
-        .get(..payload.len().saturating_sub(padding))
-        .unwrap_or_default()
-}
-
-const FIXED_BYTES: usize = 12;
-const ONE_BYTE_FORM: u16 = 0xbede;
 /// An odd number whose multiples spread over 16 bits, so that samples keep no step with frames.
 const SAMPLE_SPREAD: u32 = 0x9e37_79b1;
 /// Sources of one bot; more are an error of the server.
@@ -359,60 +288,3 @@ const ARRIVALS_MAX: usize = 4096;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Without a keyframe for this long a stream asks for one.
 const FIRST_KEYFRAME_WITHIN: Duration = Duration::from_millis(300);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PACKET: [u8; 24] = [
-        0x90,
-        0x80 | 96,
-        0,
-        5,
-        0,
-        0,
-        0,
-        6,
-        0,
-        0,
-        0,
-        7, // fixed
-        0xbe,
-        0xde,
-        0,
-        2,
-        0x40,
-        b'0',
-        0,
-        0x31,
-        1,
-        2,
-        0,
-        0, // mid 0, transport-wide 258
-    ];
-
-    #[test]
-    fn a_header_is_read_in_the_clear() {
-        let header = Header::read(&PACKET, Some(3)).unwrap();
-        assert_eq!((header.payload_type, header.sequence), (96, 5));
-        assert_eq!((header.timestamp, header.ssrc), (6, 7));
-        assert_eq!((header.length, header.transport_number), (24, Some(258)));
-        assert_eq!(
-            Header::read(&PACKET, Some(9)).unwrap().transport_number,
-            None
-        );
-        for length in 0..PACKET.len() {
-            assert!(
-                Header::read(&PACKET[..length], Some(3)).is_none(),
-                "{length}"
-            );
-        }
-    }
-
-    #[test]
-    fn padding_is_taken_off() {
-        assert_eq!(without_padding(&[0x20, 1, 2, 3, 2], 1), [1, 2]);
-        assert_eq!(without_padding(&[0x00, 1, 2, 3, 2], 1), [1, 2, 3, 2]);
-        assert!(without_padding(&[0x20, 1, 200], 1).is_empty());
-    }
-}

@@ -196,7 +196,10 @@ impl Secure {
 
     /// When to call [`Self::drive`] without a datagram.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(&PEER).filter(|_| !self.is_done)
+        if self.is_done {
+            return None;
+        }
+        self.endpoint.poll_timeout(&PEER)
     }
 
     /// Takes in a datagram or the time; what is to be sent goes to `transmit`, keys come back once.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rtcp::{self, Rtcp};
+use super::rtp::Head;
 use super::secure::Keys;
 use super::{Turn, sdp};
 use crate::media::captured::Captured;
@@ -66,20 +67,6 @@ struct Kept {
     timestamp: u32,
     marker: bool,
     payload: Vec<u8>,
-}
-
-/// The RTP header fields of a packet about to be written.
-struct Head<'a> {
-    marker: bool,
-    payload_type: u8,
-    sequence: u16,
-    timestamp: u32,
-    ssrc: u32,
-    mid: &'a str,
-    /// Id of the extension and the rid.
-    rid: Option<(u8, &'static str)>,
-    has_level: bool,
-    transport_number: u16,
 }
 
 /// The rids of simulcast layers, lowest first.
@@ -306,79 +293,13 @@ impl Layer {
     }
 }
 
-impl Head<'_> {
-    /// Writes the header with extensions in the one-byte form (RFC 8285 §4.2).
-    fn write(&self, out: &mut Vec<u8>) {
-        out.extend([0x90, u8::from(self.marker) << 7 | self.payload_type]);
-        out.extend(self.sequence.to_be_bytes());
-        out.extend(self.timestamp.to_be_bytes());
-        out.extend(self.ssrc.to_be_bytes());
-        out.extend([0xbe, 0xde, 0, 0]);
-        let start = out.len();
-        let mut extension = |id: u8, value: &[u8]| {
-            let length = u8::try_from(value.len().saturating_sub(1)).unwrap_or_default();
-            out.push(id << 4 | length & 15);
-            out.extend_from_slice(value);
-        };
-        extension(sdp::MID, self.mid.as_bytes());
-        extension(sdp::TRANSPORT_WIDE, &self.transport_number.to_be_bytes());
-        if let Some((id, rid)) = self.rid {
-            extension(id, rid.as_bytes());
-        }
-        if self.has_level {
-            extension(sdp::AUDIO_LEVEL, &[0x80 | AUDIO_LEVEL_DBOV]);
-        }
-        let length = (out.len() - start).next_multiple_of(4);
-        out.resize(start + length, 0);
-        if let Some(words) = out.get_mut(start - 1) {
-            *words = u8::try_from(length / 4).unwrap_or_default();
-        }
-    }
-}
-
 const VIDEO_PERIOD: Duration = Duration::from_micros(33_333);
 const AUDIO_PERIOD: Duration = Duration::from_millis(20);
 /// What 20 ms of Opus take at about 36 kbit/s.
 const OPUS_BYTES: u16 = 90;
-/// Everybody speaks, at an ordinary level.
-const AUDIO_LEVEL_DBOV: u8 = 30;
 /// A publisher that was held up makes up for this much.
 const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 /// Packets kept of a layer, about a second of 1 Mbit/s.
 const HISTORY_MAX: usize = 128;
 /// A packet with its header, before encryption.
 const PACKET_BYTES: usize = 1300;
-
-#[cfg(test)]
-mod tests {
-    use rtc::rtp;
-    use rtc::shared::marshal::Unmarshal;
-
-    use super::*;
-
-    #[test]
-    fn a_header_is_what_others_read() {
-        let head = Head {
-            marker: true,
-            payload_type: 96,
-            sequence: 5,
-            timestamp: 6,
-            ssrc: 7,
-            mid: "12",
-            rid: Some((sdp::RID, "q")),
-            has_level: true,
-            transport_number: 258,
-        };
-        let mut bytes = Vec::new();
-        head.write(&mut bytes);
-        let read = rtp::Header::unmarshal(&mut &bytes[..]).unwrap();
-        assert!(read.marker);
-        assert_eq!((read.payload_type, read.sequence_number), (96, 5));
-        assert_eq!((read.timestamp, read.ssrc), (6, 7));
-        let extension = |id| read.get_extension(id).map(|value| value.to_vec());
-        assert_eq!(extension(sdp::MID), Some(b"12".to_vec()));
-        assert_eq!(extension(sdp::TRANSPORT_WIDE), Some(vec![1, 2]));
-        assert_eq!(extension(sdp::RID), Some(b"q".to_vec()));
-        assert_eq!(extension(sdp::AUDIO_LEVEL), Some(vec![0x80 | 30]));
-    }
-}

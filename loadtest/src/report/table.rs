@@ -79,6 +79,40 @@ pub fn summary_table(name: &str, reports: &[Report]) -> String {
     rows.0
 }
 
+/// One line for each run of a growth.
+pub fn growth_table(name: &str, reports: &[Report]) -> String {
+    let head = [
+        "bots",
+        "packets/s",
+        "p50 ms",
+        "p99 ms",
+        "loss %",
+        "CPU us",
+        "cores",
+    ];
+    let cells = |cells: [String; 7]| -> String {
+        cells
+            .iter()
+            .map(|cell| format!("{cell:>11}"))
+            .collect::<String>()
+            + "\n"
+    };
+    let mut text = format!("{name}\n{}", cells(head.map(str::to_owned)));
+    for report in reports {
+        let server = report.server.unwrap_or_default();
+        text.push_str(&cells([
+            report.bots.to_string(),
+            format!("{:.0}", report.received.packets_per_second),
+            format!("{:.2}", report.delay_ms.p50),
+            format!("{:.2}", report.delay_ms.p99),
+            format!("{:.4}", report.received.loss_percent),
+            format!("{:.2}", server.us_per_packet),
+            format!("{:.3}", server.cores),
+        ]));
+    }
+    text
+}
+
 /// Lines under construction.
 #[derive(Default)]
 struct Rows(String);
@@ -128,6 +162,10 @@ impl Rows {
             received.keyframe_requests, sent.keyframe_requests
         );
         self.row("keyframes asked for", requests);
+        if report.hindered_packets_per_second > 0.0 {
+            let rate = format!("{:.0} packets/s", report.hindered_packets_per_second);
+            self.row("to stopped and slow ones", rate);
+        }
         let odd = [
             ("expected streams missing", report.missing_streams),
             ("unreadable packets", received.bad),
@@ -196,6 +234,12 @@ mod tests {
             !text.contains("server") && !text.contains("time to join"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_growth_has_a_line_for_each_run() {
+        let text = growth_table("x", &[Report::default(), Report::default()]);
+        assert_eq!(text.lines().count(), 4, "{text}");
     }
 
     #[test]
