@@ -37,6 +37,7 @@ mod cascades;
 mod driver;
 mod limits;
 mod placement;
+mod quantum;
 mod restart;
 mod tcp;
 mod udp;

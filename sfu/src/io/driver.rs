@@ -9,9 +9,11 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::prctl;
 use nix::sys::time::TimeSpec;
 
 use super::cascades::{Content, Delivery, Inbox, Outlet};
+use super::quantum::Quantum;
 use super::restart::Restartable;
 use super::tcp::{Connections, Ready};
 use super::udp::{ReceiveBuffers, UdpSockets};
@@ -47,6 +49,7 @@ pub(super) struct Driver {
     publish_at: Instant,
     /// RTP packets sent when the count was last published.
     published_packets: u64,
+    quantum: Quantum,
     /// There may be inputs although nothing wakes us for them.
     has_inputs: bool,
 }
@@ -88,6 +91,7 @@ impl Driver {
             waiting: VecDeque::new(),
             arena: Arena::new(),
             metrics: Metrics::default(),
+            quantum: Quantum::default(),
             has_inputs: false,
         })
     }
@@ -95,12 +99,21 @@ impl Driver {
     /// Turns until the handle stops it, then handles what was asked before.
     pub(super) fn run(mut self) {
         let mut now = Instant::now();
+        // A pause must not take 50 us longer than asked for.
+        prctl::set_timerslack(TIMER_SLACK_NS).ok();
         while !self.link.is_stopped() {
             let due = self.due(now);
             let woken = self.wait(now, due);
+            let has_packets = woken.udp.contains(&true);
+            if has_packets && let Some(hold) = self.quantum.hold() {
+                pause(hold);
+            }
             now = Instant::now();
             self.turn(now, woken);
             let worked = now.elapsed();
+            if has_packets {
+                self.quantum.worked(worked);
+            }
             self.metrics.busy_microseconds += u64::try_from(worked.as_micros()).unwrap_or(0);
         }
         for _ in 0..=COMMANDS_MAX / INPUTS_PER_TURN {
@@ -394,6 +407,12 @@ impl Driver {
     }
 }
 
+/// Waits whatever comes in.
+fn pause(time: Duration) {
+    // A signal ends it early, which does no harm.
+    ppoll(&mut [], Some(TimeSpec::from(time)), None).ok();
+}
+
 /// Empties a list and keeps its memory for datagrams of another lifetime.
 fn recycle<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
     datagrams.clear();
@@ -414,6 +433,8 @@ const NOTICES_HELD_MAX: usize = 8192;
 const WAITING_MAX: usize = 16_384;
 /// How soon to try again to hand out events.
 const EVENTS_RETRY: Duration = Duration::from_millis(5);
+/// How late the kernel may wake a media thread.
+const TIMER_SLACK_NS: u64 = 1_000;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
