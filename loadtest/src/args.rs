@@ -325,6 +325,12 @@ impl Args {
             },
             ..base
         };
+        self.check(&scenario)?;
+        Ok(scenario)
+    }
+
+    /// Whether it can be played.
+    fn check(&self, scenario: &Scenario) -> Result<()> {
         ensure!(
             scenario.bots() > 0,
             "there is nobody to play: give --preset or --participants"
@@ -334,7 +340,8 @@ impl Args {
             "only subscribers can be stopped or slow, and there are {}",
             scenario.subscribers
         );
-        let is_one_layer = video == Some(Codec::Av1);
+        let codec = scenario.video.map(|video| video.codec);
+        let is_one_layer = codec == Some(Codec::Av1);
         ensure!(
             !(self.simulcast && is_one_layer),
             "AV1 is sent in one layer only"
@@ -343,7 +350,7 @@ impl Args {
             self.whip_url.is_none() || scenario.participants == 0 && scenario.door == Door::Http,
             "another server is reached by WHIP and WHEP only: use --publishers and --subscribers"
         );
-        Ok(scenario)
+        Ok(())
     }
 
     /// The server that runs already.

@@ -64,7 +64,7 @@ fn main() {
         floor::library()
     );
     println!(
-        "{:<22} {:>10} {:>6} {:>11} {:>6} | {:>9} {:>9} {:>6} {:>12} | {:>8} {:>6}",
+        "{:<22} {:>10} {:>6} {:>11} {:>6} | {:>9} {:>9} {:>6} {:>12} | {:>8} {:>6} {:>8} | {:>6} {:>6} {:>6}",
         "scenario",
         "user space",
         "cipher",
@@ -75,7 +75,11 @@ fn main() {
         "ratio",
         "floor no GSO",
         "segments",
-        "allocs"
+        "allocs",
+        "KiB each",
+        "paced",
+        "floor",
+        "ratio"
     );
     for scenario in Scenario::all() {
         let is_asked = |word: &String| scenario.name.contains(word.as_str());
@@ -102,18 +106,23 @@ fn measure(scenario: &Scenario) {
     let mut stage = Stage::connect(scenario);
     let thrown_away = stage.measure(false);
     let sent = stage.measure(true);
+    let paced_ns = scenario.is_paced().then(|| stage.paced_ns());
     let list = stage.record();
     let mut floor = Floor::new(&list);
     let cipher_ns = floor.cipher_ns();
     let floor_ns = floor.measure(&mut stage);
+    let paced_floor_ns = paced_ns.map(|_| floor.paced_ns(&mut stage));
     floor.disable_segmentation();
     let single_ns = floor.measure(&mut stage);
 
     let per_packet = |figures: &Figures, ns: f64| ns / figures.forwarded.max(1) as f64;
-    let receiving = stage.receiving_ns() * thrown_away.received as f64;
+    let alone = stage.alone();
+    let receiving = alone.receiving_ns * thrown_away.received as f64;
+    let shard_bytes = stage.shard_bytes() - alone.shard_bytes;
+    let others = scenario.participants() - 1;
     let whole = per_packet(&sent, sent.work_ns);
     println!(
-        "{:<22} {:>10.0} {cipher_ns:>6.0} {:>11.0} {:>6.0} | {whole:>9.0} {floor_ns:>9.0} {:>6.2} {single_ns:>12.0} | {:>8.1} {:>6}",
+        "{:<22} {:>10.0} {cipher_ns:>6.0} {:>11.0} {:>6.0} | {whole:>9.0} {floor_ns:>9.0} {:>6.2} {single_ns:>12.0} | {:>8.1} {:>6} {:>8.1}{}",
         scenario.name,
         per_packet(&thrown_away, thrown_away.work_ns - receiving),
         per_packet(&thrown_away, thrown_away.work_ns),
@@ -121,6 +130,11 @@ fn measure(scenario: &Scenario) {
         whole / floor_ns,
         thrown_away.forwarded as f64 / thrown_away.runs.max(1) as f64,
         thrown_away.allocations,
+        shard_bytes as f64 / others as f64 / 1024.0,
+        match paced_ns.zip(paced_floor_ns) {
+            Some((ours, floor)) => format!(" | {ours:>6.0} {floor:>6.0} {:>6.2}", ours / floor),
+            None => String::new(),
+        },
     );
     assert_eq!(
         thrown_away.forwarded, thrown_away.expected,

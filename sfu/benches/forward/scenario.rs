@@ -29,6 +29,11 @@ pub(crate) enum Video {
 }
 
 impl Scenario {
+    /// It is measured in its own time as well: media as it is sent, not packets as fast as they go.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.video != Video::Fixed
+    }
+
     pub(crate) fn all() -> Vec<Self> {
         let broadcast = |name, viewers, video| Self {
             name,

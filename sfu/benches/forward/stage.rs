@@ -16,6 +16,7 @@ use crate::scenario::Scenario;
 use crate::{ALLOCATOR, cpu_ns, median};
 
 const ROUNDS: usize = 7;
+pub(crate) const PACED_ROUNDS: usize = 3;
 /// Batches between two times that the clients' sockets are emptied, outside the measured time.
 const BATCHES_PER_STRETCH: usize = 8;
 /// Timers of the shard run this often.
@@ -38,6 +39,43 @@ pub(crate) struct Figures {
     pub(crate) leaked_bytes: isize,
 }
 
+/// What a publisher costs without subscribers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alone {
+    /// CPU time to take in one packet.
+    pub(crate) receiving_ns: f64,
+    pub(crate) shard_bytes: usize,
+}
+
+/// Lets what happened on the virtual clock happen again in its own time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    begun: Instant,
+    virtual_begin: Instant,
+}
+
+impl Pace {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this measures what real pauses do to caches"
+    )]
+    pub(crate) fn begin(virtual_begin: Instant) -> Self {
+        Self {
+            begun: Instant::now(),
+            virtual_begin,
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this measures what real pauses do to caches"
+    )]
+    pub(crate) fn wait(&self, at: Instant) {
+        let due = self.begun + at.saturating_duration_since(self.virtual_begin);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
 /// Where the shard's datagrams go.
 enum Output<'a> {
     ThrownAway,
@@ -48,9 +86,12 @@ enum Output<'a> {
 }
 
 impl Output<'_> {
-    fn begin_batch(&mut self) {
+    fn begin_batch(&mut self, at: Instant) {
         if let Self::Listed(list) = self {
-            list.push(Vec::new());
+            list.push(Sent {
+                at,
+                datagrams: Vec::new(),
+            });
         }
     }
 
@@ -63,7 +104,7 @@ impl Output<'_> {
                     let chunks = arena.bytes(run).chunks(run.segment_bytes);
                     chunks.map(|bytes| (run.path, bytes.len()))
                 });
-                list.last_mut().unwrap().extend(datagrams);
+                list.last_mut().unwrap().datagrams.extend(datagrams);
             }
         }
     }
@@ -73,8 +114,13 @@ impl Output<'_> {
 type Burst = (Instant, Vec<(Path, Vec<u8>)>);
 /// The same, as the shard takes it.
 type Batch<'a> = (Instant, Vec<Datagram<'a>>);
-/// Where to and how long: what one batch made the shard send.
-pub(crate) type Sent = Vec<(Path, usize)>;
+/// What one batch made the shard send.
+pub(crate) struct Sent {
+    /// When the batch came in.
+    pub(crate) at: Instant,
+    /// Where to and how long.
+    pub(crate) datagrams: Vec<(Path, usize)>,
+}
 
 pub(crate) struct Stage {
     scenario: Scenario,
@@ -245,8 +291,8 @@ impl Stage {
             true => Output::Sent,
             false => Output::ThrownAway,
         };
-        self.round(output()); // fills rings, histories and tables
-        let mut rounds: Vec<Figures> = (0..ROUNDS).map(|_| self.round(output())).collect();
+        self.round(output(), false); // fills rings, histories and tables
+        let mut rounds: Vec<Figures> = (0..ROUNDS).map(|_| self.round(output(), false)).collect();
         let cost = |figures: &Figures| figures.work_ns / figures.forwarded.max(1) as f64;
         rounds.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
         Figures {
@@ -256,46 +302,77 @@ impl Stage {
         }
     }
 
+    /// CPU time for each packet when bursts come in their own time and are sent, of the middle round.
+    pub(crate) fn paced_ns(&mut self) -> f64 {
+        let rounds = (0..PACED_ROUNDS).map(|_| {
+            let figures = self.round(Output::Sent, true);
+            figures.work_ns / figures.forwarded.max(1) as f64
+        });
+        median(rounds.collect())
+    }
+
     /// One round whose measured part callgrind counts.
     pub(crate) fn count(&mut self) -> Figures {
-        self.round(Output::ThrownAway);
-        self.round(Output::Counted)
+        self.round(Output::ThrownAway, false);
+        self.round(Output::Counted, false)
     }
 
     /// What one round makes the shard send, batch by batch.
     pub(crate) fn record(&mut self) -> Vec<Sent> {
         let mut list = Vec::new();
-        self.round(Output::Listed(&mut list));
+        self.round(Output::Listed(&mut list), false);
         list
     }
 
-    /// CPU time to take in one packet of this scenario that nobody wants.
-    pub(crate) fn receiving_ns(&self) -> f64 {
+    /// What one publisher costs whom nobody wants to receive.
+    pub(crate) fn alone(&self) -> Alone {
         let alone = Scenario {
             viewers: 0,
             publishers: 1,
             ..self.scenario.clone()
         };
         let mut stage = Self::connect(&alone);
-        let rounds = (0..ROUNDS).map(|_| stage.round(Output::ThrownAway));
-        median(
+        let rounds = (0..ROUNDS).map(|_| stage.round(Output::ThrownAway, false));
+        let receiving_ns = median(
             rounds
                 .map(|figures| figures.work_ns / figures.received as f64)
                 .collect(),
-        )
+        );
+        let shard_bytes = stage.shard_bytes();
+        Alone {
+            receiving_ns,
+            shard_bytes,
+        }
+    }
+
+    /// Heap memory of the shard: what is freed with it.
+    pub(crate) fn shard_bytes(self) -> usize {
+        let shard = self.shard;
+        let held = || {
+            let stats = ALLOCATOR.stats();
+            stats.bytes_allocated - stats.bytes_deallocated
+        };
+        let before = held();
+        drop(shard);
+        before - held()
     }
 
     /// Some seconds of media; browsers only show that they are still there.
-    fn round(&mut self, mut output: Output<'_>) -> Figures {
+    fn round(&mut self, mut output: Output<'_>, is_paced: bool) -> Figures {
         let mut figures = Figures::default();
         self.exchange();
+        let pace = is_paced.then(|| Pace::begin(self.now));
+        let stretch = if is_paced { 1 } else { BATCHES_PER_STRETCH };
         for _ in 0..self.scenario.seconds * 10 {
             let mut bursts: Vec<Burst> = Vec::new();
             for _ in 0..100 {
                 self.now += STEP;
                 self.publish(&mut bursts, &mut figures);
             }
-            for stretch in bursts.chunks_mut(BATCHES_PER_STRETCH) {
+            for stretch in bursts.chunks_mut(stretch) {
+                if let (Some(pace), Some((at, _))) = (pace, stretch.first()) {
+                    pace.wait(*at);
+                }
                 match output {
                     Output::Counted => self.counted(stretch, &mut figures),
                     _ => self.forward(stretch, &mut output, &mut figures),
@@ -343,7 +420,7 @@ impl Stage {
         let start = cpu_ns();
         for (at, batch) in &mut batches {
             self.shard.handle_batch(*at, batch);
-            output.begin_batch();
+            output.begin_batch(*at);
             loop {
                 let is_full = self.shard.flush(*at, &mut self.arena);
                 output.take(&self.arena, &mut self.server);
