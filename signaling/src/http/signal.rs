@@ -32,6 +32,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(25);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the other side of a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a socket's buffers start with, and are written out at: an idle one holds no more.
+const SOCKET_BUFFER_BYTES: usize = 4096;
 
 /// `GET /v1/signal`
 pub(super) async fn open(
@@ -67,6 +69,8 @@ pub(super) async fn open(
     upgrade
         .max_message_size(frame_bytes_max)
         .max_frame_size(frame_bytes_max)
+        .read_buffer_size(SOCKET_BUFFER_BYTES)
+        .write_buffer_size(SOCKET_BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
             app.metrics.sockets.inc();
             Door {
