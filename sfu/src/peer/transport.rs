@@ -49,12 +49,13 @@ pub(crate) struct Transport {
     fingerprint: Fingerprint,
     /// What DTLS draws from in a simulation.
     dtls_seed: Option<u64>,
-    dtls: Option<Dtls>,
+    /// Large, and idle once there are keys: kept apart from what each packet needs.
+    dtls: Option<Box<Dtls>>,
     has_failed: bool,
     /// Consent ran out (RFC 7675): nothing but replies to checks may be sent until it is back.
     is_silenced: bool,
     keys: Option<Keys>,
-    data: Option<DataChannels>,
+    data: Option<Box<DataChannels>>,
     outbox: VecDeque<(Path, Vec<u8>)>,
     /// Datagrams that found the outbox full.
     outbox_drops: u64,
@@ -166,13 +167,13 @@ impl Transport {
         };
         if opened.is_some() && self.dtls.is_none() && !self.has_failed {
             let fingerprint = self.fingerprint.clone();
-            self.dtls = Some(Dtls::new(
+            self.dtls = Some(Box::new(Dtls::new(
                 now,
                 &self.certificate,
                 self.role,
                 fingerprint,
                 self.dtls_seed,
-            ));
+            )));
         }
         PathChange {
             opened,
@@ -271,7 +272,7 @@ impl Transport {
     /// `message_bytes_max` is the longest message the client takes.
     pub(crate) fn enable_data(&mut self, message_bytes_max: u32) {
         if self.data.is_none() {
-            self.data = Some(DataChannels::new(message_bytes_max));
+            self.data = Some(Box::new(DataChannels::new(message_bytes_max)));
         }
     }
 
@@ -408,6 +409,7 @@ impl Transport {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.look_at_consent(now);
         if let Some(dtls) = &mut self.dtls
+            && dtls.poll_timeout().is_some_and(|at| at <= now)
             && dtls.handle_timeout(now).is_err()
         {
             self.fail();
@@ -419,8 +421,8 @@ impl Transport {
 
     /// When `handle_timeout` has something to do.
     pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let dtls = self.dtls.as_ref().and_then(Dtls::poll_timeout);
-        let data = self.data.as_ref().and_then(DataChannels::poll_timeout);
+        let dtls = self.dtls.as_ref().and_then(|dtls| dtls.poll_timeout());
+        let data = self.data.as_ref().and_then(|data| data.poll_timeout());
         [dtls, data, self.ice.poll_timeout(now)]
             .into_iter()
             .flatten()
