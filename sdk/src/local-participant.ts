@@ -211,6 +211,7 @@ export class LocalParticipant {
   /** Stays muted when the room unmutes: nobody else opens a camera or microphone. Then says how it is. */
   async #mutedByRoom(publication: LocalPublication, muted: boolean): Promise<void> {
     const { id, source } = publication
+    publication.toldMuted(muted)
     if (id === undefined || publication.muted === muted) return
     if (muted && source !== 'camera' && source !== 'microphone') {
       // A screen is shared anew, not unmuted.
@@ -223,7 +224,14 @@ export class LocalParticipant {
       this.#delegate.changed(publication)
       this.#delegate.mutedByRoom(publication)
     }
-    await this.#delegate.request({ t: 'track', track: id, muted: publication.muted }).catch(() => {})
+    await this.#tellMuted(publication).catch(() => {})
+  }
+
+  async #tellMuted(publication: LocalPublication): Promise<void> {
+    const { id, muted } = publication
+    if (id === undefined) return // told with the next offer or after its answer
+    await this.#delegate.request({ t: 'track', track: id, muted })
+    publication.toldMuted(muted)
   }
 
   /** Stops every device. @internal */
@@ -241,8 +249,7 @@ export class LocalParticipant {
     if (on) await publication.unmute(await this.#freshTrack(source, publication))
     else await publication.mute()
     this.#delegate.changed(publication)
-    if (publication.id === undefined) return // told with the next offer or after its answer
-    await this.#delegate.request({ t: 'track', track: publication.id, muted: !on }).catch((error: unknown) => {
+    await this.#tellMuted(publication).catch((error: unknown) => {
       // While the socket is down the sender is already silent; the room tells it on resume.
       if (!toPlenumError(error).retryable) throw error
     })

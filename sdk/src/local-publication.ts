@@ -35,7 +35,8 @@ export class LocalPublication {
   #meta: string
   #track: MediaStreamTrack | null
   #muted: boolean
-  #announcedMuted = false
+  /** As the room knows it; another value than `#muted` is still to be told. */
+  #toldMuted = false
   /** The codec to offer first: what was asked for at the start, or what the room asked for since. */
   #codec: VideoCodec | undefined
   #transceiver: RTCRtpTransceiver | undefined
@@ -134,7 +135,7 @@ export class LocalPublication {
   /** Its entry in an offer; `undefined`: it is published already. @internal */
   announce(): PublishEntry | undefined {
     if (this.#id !== undefined || this.mid === undefined) return undefined
-    this.#announcedMuted = this.#muted
+    this.#toldMuted = this.#muted
     const { width = 0, height = 0 } = this.#track?.getSettings() ?? {}
     const { source, name, mid } = this
     const shape = this.kind === 'video' ? { width, height } : this.#soundWishes()
@@ -157,7 +158,22 @@ export class LocalPublication {
   accepted(id: string): boolean {
     this.#id = id
     this.#settle?.resolve()
-    return this.#announcedMuted !== this.#muted || this.#meta !== ''
+    return this.mutedToTell !== undefined || this.#meta !== ''
+  }
+
+  /** Whether it is muted, when the room does not know yet. @internal */
+  get mutedToTell(): boolean | undefined {
+    return this.#toldMuted === this.#muted ? undefined : this.#muted
+  }
+
+  /** The room knows that it is muted or not. @internal */
+  toldMuted(muted: boolean): void {
+    this.#toldMuted = muted
+  }
+
+  /** Whether this, from the room, is news: somebody there muted or unmuted it. @internal */
+  isMutedAnew(muted: boolean): boolean {
+    return this.#toldMuted !== muted
   }
 
   /** The server refused it. @internal */

@@ -287,7 +287,12 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #resumed(welcome: Welcome, peer: Peer): void {
-    for (const { mid, id } of welcome.self.tracks) if (mid !== undefined) peer.confirm(mid, id)
+    for (const { mid, id, muted } of welcome.self.tracks) {
+      if (mid !== undefined) peer.confirm(mid, id)
+      // What the room muted meanwhile stays muted; its event may come only after what we tell here.
+      const publication = this.localParticipant.publications.find((one) => one.id === id)
+      if (publication?.isMutedAnew(muted)) void this.localParticipant.follow({ t: 'track', track: id, patch: { muted } })
+    }
     for (const publication of this.localParticipant.publications) this.#tellAbout(publication)
     peer.resume()
   }
@@ -387,8 +392,10 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #tellAbout(publication: LocalPublication): void {
-    const { id, muted, name, meta } = publication
-    if (id !== undefined) void this.#request({ t: 'track', track: id, muted, name, meta }).catch(() => {})
+    const { id, mutedToTell: muted, name, meta } = publication
+    if (id === undefined) return
+    const told = this.#request({ t: 'track', track: id, ...(muted === undefined ? {} : { muted }), name, meta })
+    told.then(() => muted !== undefined && publication.toldMuted(muted)).catch(() => {})
   }
 
   #request(request: Request): Promise<unknown> {

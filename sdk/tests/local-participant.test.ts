@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { PlenumError } from '../src/errors'
 import { LocalParticipant } from '../src/local-participant'
 import type { LocalPublication } from '../src/local-publication'
 import type { Request, Source } from '../src/protocol'
@@ -13,11 +14,15 @@ function captured(kind: 'audio' | 'video'): MediaStreamTrack {
 function participant() {
   const asked: Request[] = []
   const told: string[] = []
+  let isDown = false
   const note = (what: string) => (publication: LocalPublication) => void told.push(`${what} ${publication.source}`)
   const local = new LocalParticipant({
     publish: async (publication) => void publication.accepted(`t_${publication.source}`),
     unpublish: note('unpublish'),
-    request: async (request) => asked.push(request),
+    request: async (request) => {
+      if (isDown) throw new PlenumError('connection_lost', 'down')
+      asked.push(request)
+    },
     send: async () => {},
     published: () => {},
     unpublished: () => {},
@@ -26,7 +31,7 @@ function participant() {
     deviceFailed: () => {},
   })
   const mute = (source: Source, muted: boolean) => local.follow({ t: 'track', track: `t_${source}`, patch: { muted } })
-  return { local, asked, told, mute }
+  return { local, asked, told, mute, fail: (down: boolean) => (isDown = down) }
 }
 
 describe('a local participant', () => {
@@ -41,6 +46,29 @@ describe('a local participant', () => {
     await local.setMicrophoneEnabled(true)
     expect([local.isMicrophoneEnabled, track.enabled]).toEqual([true, true])
     expect(asked.at(-1)).toEqual({ t: 'track', track: 't_microphone', muted: false })
+  })
+
+  it('has something to tell only while the room does not know', async () => {
+    const { local, asked, mute } = participant()
+    const publication = await local.publish(captured('audio'), { source: 'microphone' })
+    expect(publication.mutedToTell).toBeUndefined()
+    await local.setMicrophoneEnabled(false)
+    expect([publication.mutedToTell, asked.length]).toEqual([undefined, 1])
+    // Muted by the room while the socket was down: that is news, and nothing to tell.
+    await local.setMicrophoneEnabled(true)
+    expect([publication.isMutedAnew(true), publication.isMutedAnew(false)]).toEqual([true, false])
+    await mute('microphone', true)
+    expect([publication.mutedToTell, publication.muted]).toEqual([undefined, true])
+  })
+
+  it('has its own switch still to tell when the socket was down', async () => {
+    const { local, fail } = participant()
+    const publication = await local.publish(captured('audio'), { source: 'microphone' })
+    fail(true)
+    await local.setMicrophoneEnabled(false)
+    expect(publication.mutedToTell).toBe(true)
+    // The room says what it knew before: no news, and it does not switch it on again.
+    expect(publication.isMutedAnew(false)).toBe(false)
   })
 
   it('stays muted when the room unmutes it, and says that it is', async () => {
