@@ -98,6 +98,43 @@ test('a token is renewed during a meeting, and brings back a lost socket and a r
   }
 });
 
+test('who is muted by the room while its socket is down stays muted', { timeout: 60_000 }, async () => {
+  const proxy = await startProxy(server.url);
+  try {
+    await withPages(async (open) => {
+      const token = await server.token('order', 'ann');
+      const ann = await open(`${proxy.url}/?room=order&token=${token}`);
+      await open(server.link('order', 'ben'));
+      await seesAndHears(ann, 1);
+      const admin = claims('order', 'admin');
+      admin.video.roomAdmin = true;
+      const api = async (path, init = {}) => {
+        const headers = { authorization: `Bearer ${sign(admin)}`, 'content-type': 'application/json' };
+        const response = await fetch(`${server.url}/v1/rooms/order/participants${path}`, { ...init, headers });
+        assert.ok(response.ok, `${response.status} ${path}`);
+        return response.status === 204 ? undefined : response.json();
+      };
+      const microphone = async () => {
+        const { items } = await api('');
+        return items.find((one) => one.identity === 'ann').tracks.find((track) => track.source === 'microphone');
+      };
+      proxy.refuse = true;
+      proxy.cut();
+      const { id } = await microphone();
+      await api(`/ann/tracks/${id}`, { method: 'PATCH', body: JSON.stringify({ muted: true }) });
+      proxy.refuse = false;
+      await eventually('the session to be resumed', async () =>
+        (await received(ann, 'welcome')).at(-1)?.resumed === true);
+      await ann.getByRole('button', { name: 'Unmute microphone' }).waitFor();
+      assert.equal((await microphone()).muted, true);
+      await ann.getByRole('button', { name: 'Unmute microphone' }).click();
+      await eventually('the microphone to be heard again', async () => !(await microphone()).muted);
+    });
+  } finally {
+    proxy.stop();
+  }
+});
+
 test('a server that goes down and comes back is joined again by itself', { timeout: 90_000 }, () =>
   withPages(async (open) => {
     const ann = await open(server.link('deploy', 'ann'));

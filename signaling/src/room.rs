@@ -208,7 +208,10 @@ impl Room {
                         .push_back(Output::Message { participant, text });
                 }
             }
-            None => self.welcome(participant, next_key, Resumption::Resync, None),
+            None => {
+                self.welcome(participant, next_key, Resumption::Resync, None);
+                self.repeat_codec_wishes(participant);
+            }
         }
         Ok(())
     }

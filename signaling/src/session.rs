@@ -81,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) tracks: BTreeMap<TrackId, Track>,
     /// The sections its own tracks are published in.
     pub(crate) mids: BTreeMap<TrackId, Mid>,
+    /// Codecs it was asked to send its own tracks in.
+    pub(crate) codec_wishes: BTreeMap<TrackId, crate::message::Codec>,
     /// What its receive slots carry.
     pub(crate) slots: BTreeMap<String, Option<SlotContent>>,
     pub(crate) stage: Stage,
@@ -170,6 +172,7 @@ impl Session {
             known: HashSet::new(),
             tracks: BTreeMap::new(),
             mids: BTreeMap::new(),
+            codec_wishes: BTreeMap::new(),
             slots: BTreeMap::new(),
             stage,
             offers: Offers {

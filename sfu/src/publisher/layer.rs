@@ -1,5 +1,6 @@
 //! One simulcast encoding of a published track: its packets, its rate, its clock.
 
+mod frames;
 pub(crate) mod rate;
 pub(crate) mod ring;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::sfu::Kind;
 
+use frames::FrameRates;
 pub(crate) use rate::RateWindow;
 pub(crate) use ring::{PacketId, PacketMeta, PacketRing, StoredPacket};
 
@@ -57,6 +59,7 @@ pub(crate) struct Layer {
     clock_offset: Option<i64>,
     clock_rate: u32,
     rate: RateWindow,
+    frames: FrameRates,
     last_packet: Option<Instant>,
     /// The timestamp of the newest frame, and payload bytes of its longest packet so far.
     newest_frame: (u64, usize),
@@ -76,6 +79,7 @@ impl Layer {
             clock_offset: None,
             clock_rate,
             rate: RateWindow::new(),
+            frames: FrameRates::new(),
             last_packet: None,
             newest_frame: (0, 0),
             newest: None,
@@ -105,7 +109,11 @@ impl Layer {
         self.size = packet.meta.descriptor.size.or(self.size);
         let (timestamp, longest) = &mut self.newest_frame;
         match packet.meta.timestamp.cmp(timestamp) {
-            Ordering::Greater => self.newest_frame = (packet.meta.timestamp, packet.payload.len()),
+            Ordering::Greater => {
+                self.newest_frame = (packet.meta.timestamp, packet.payload.len());
+                let temporal = packet.meta.descriptor.temporal;
+                self.frames.add(packet.meta.arrival, temporal);
+            }
             Ordering::Equal => *longest = packet.payload.len().max(*longest),
             Ordering::Less => {}
         }
@@ -165,6 +173,11 @@ impl Layer {
     /// Payload bits per second over the last second.
     pub(crate) fn bitrate_bps(&mut self, now: Instant) -> u64 {
         self.rate.bits_per_second(now)
+    }
+
+    /// The temporal layer up to which there are about so many frames a second.
+    pub(crate) fn temporal_for(&mut self, now: Instant, fps: u8) -> u8 {
+        self.frames.enough_for(now, fps)
     }
 
     /// When the last packet came in.

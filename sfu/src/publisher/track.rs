@@ -170,6 +170,13 @@ impl Track {
         (options, self.ranks.len().min(LAYERS_MAX))
     }
 
+    /// The temporal layer of a layer up to which there are about so many frames a second.
+    pub(crate) fn temporal_for(&mut self, rank: usize, now: Instant, fps: u8) -> u8 {
+        let index = self.encoding_at(rank);
+        let encoding = self.encodings.get_mut(index);
+        encoding.map_or(u8::MAX, |encoding| encoding.layer.temporal_for(now, fps))
+    }
+
     /// Whether packets of a layer arrive: not when it fell silent while another layer goes on, which
     /// shows sooner than silence alone.
     fn is_live(&self, rank: usize, now: Instant) -> bool {

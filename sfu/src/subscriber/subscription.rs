@@ -133,11 +133,13 @@ impl Subscription {
 
     /// Aims at the allocated layer, or at what is live instead of it.
     pub(crate) fn aim(&mut self, track: &mut Track, now: Instant) {
-        if let Some(temporal) = self.view.temporal {
-            self.selector.limit_temporal(temporal);
-        } else {
-            self.selector.limit_temporal(u8::MAX);
-        }
+        let layer = self.selector.current().or(self.selector.target_layer());
+        let temporal = match (self.view.temporal, self.view.fps, layer) {
+            (Some(temporal), ..) => temporal,
+            (None, 0, _) | (None, _, None) => u8::MAX,
+            (None, fps, Some(layer)) => track.temporal_for(usize::from(layer), now, fps),
+        };
+        self.selector.limit_temporal(temporal);
         match self.allocation {
             _ if track.muted || !self.decodes(track.codec) => self.selector.pause(),
             Allocation::Paused(_) => self.selector.pause(),

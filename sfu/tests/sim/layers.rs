@@ -125,6 +125,31 @@ fn temporal_layers_are_dropped_and_given_back() {
 }
 
 #[test]
+fn a_view_that_needs_fewer_frames_gets_fewer() {
+    let (mut world, alice, bob) = pair(6, Codec::Vp8);
+    for sender in &mut world.browsers[alice].senders {
+        sender.encoder.temporal_layers = 3;
+    }
+    world.run_ms(1500);
+    let camera = world.camera(alice);
+    for (fps, expected) in [(15, 30), (7, 15), (0, 60)] {
+        let view = View {
+            fps,
+            ..View::default()
+        };
+        world.view(bob, camera, view);
+        world.run_ms(500);
+        let since = world.now;
+        world.run_ms(2000);
+        let frames = world.browsers[bob].video(0).frames_since(since).len();
+        let near = expected - 4..=expected + 4;
+        assert!(near.contains(&frames), "{fps} frames/s: {frames}");
+    }
+    assert_eq!(world.browsers[bob].video(0).holes(), 0);
+    world.finish();
+}
+
+#[test]
 fn temporal_layers_are_dropped_over_a_lossy_reordering_network() {
     for seed in 100..105 {
         let (mut world, alice, bob) = pair(seed, Codec::Vp8);

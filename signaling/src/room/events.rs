@@ -11,9 +11,9 @@ use sfu::{
 
 use super::{Output, Resumption, Room, deliver};
 use crate::message::{
-    Answer, CodecWish, ErrorCode, ErrorReply, Joined, Layer, LeftReason, Need, PublishedEntry,
-    PublishedTrack, RestartIce, Roster, ServerEvent, ServerReply, SlotContent, Slots, StreamChange,
-    StreamReason, StreamState, Track, TrackPatch, UnpublishedTrack,
+    Answer, Codec, CodecWish, ErrorCode, ErrorReply, Joined, Layer, LeftReason, Need,
+    PublishedEntry, PublishedTrack, RestartIce, Roster, ServerEvent, ServerReply, SlotContent,
+    Slots, StreamChange, StreamReason, StreamState, Track, TrackPatch, UnpublishedTrack,
 };
 use crate::session::{Door, Stage, encode};
 
@@ -82,8 +82,7 @@ impl Room {
                 track,
                 codec,
             } => {
-                let (track, codec) = (track.to_string(), codec.into());
-                self.tell(participant, ServerEvent::Codec(CodecWish { track, codec }));
+                self.handle_codec_wish(participant, track, codec.into());
             }
             Event::DataReceived {
                 participant,
@@ -201,12 +200,31 @@ impl Room {
         }
     }
 
+    fn handle_codec_wish(&mut self, publisher: ParticipantId, id: TrackId, codec: Codec) {
+        let Some(session) = self.sessions.get_mut(&publisher) else {
+            return;
+        };
+        session.codec_wishes.insert(id, codec);
+        let track = id.to_string();
+        self.tell(publisher, ServerEvent::Codec(CodecWish { track, codec }));
+    }
+
+    /// Asks again for what was asked of a publisher: after a fresh snapshot earlier events are lost.
+    pub(super) fn repeat_codec_wishes(&mut self, publisher: ParticipantId) {
+        let session = self.sessions.get(&publisher);
+        let wishes = session.map_or_else(BTreeMap::new, |session| session.codec_wishes.clone());
+        for (track, codec) in wishes {
+            self.handle_codec_wish(publisher, track, codec);
+        }
+    }
+
     fn handle_unpublished(&mut self, publisher: ParticipantId, id: TrackId) {
         self.publishers.remove(&id);
         let Some(session) = self.sessions.get_mut(&publisher) else {
             return;
         };
         session.mids.remove(&id);
+        session.codec_wishes.remove(&id);
         if session.tracks.remove(&id).is_none() {
             return;
         }

@@ -210,4 +210,11 @@ fn a_publisher_is_asked_for_another_codec() {
         json!({ "t": "codec", "n": 3, "track": "t_4", "codec": "vp8" })
     );
     assert!(house.heard(bob).is_empty());
+    // After a fresh snapshot as well, whatever was missed.
+    house.room.detach(house.now, ann);
+    house.resume(ann, "next", 9999, "more").unwrap();
+    let heard = house.heard(ann);
+    assert_eq!(heard[0]["resync"], true);
+    let wish = json!({ "t": "codec", "n": 4, "track": "t_4", "codec": "vp8" });
+    assert_eq!(heard[1], wish);
 }
