@@ -14,7 +14,7 @@
 //! | 5 | `publisher.rs`, `publisher/encoding.rs` | which track and encoding? kept in its ring | `Received` |
 //! | 6 | `room.rs` | who wants it? | `Sink`s of the track |
 //! | 7 | `subscriber.rs`, `subscriber/selector.rs` | selects the layer; queues a reference, or stops here | `Queued` |
-//! | 8 | `subscriber/slot.rs`, `shard/arena.rs`, `io/driver.rs` | numbers, rewrites, encrypts; one batch to the kernel | [`shard::Run`] |
+//! | 8 | `subscriber/slot.rs`, `slot/writing.rs`, `shard/arena.rs`, `io/driver.rs` | numbers, rewrites, encrypts; one batch to the kernel | [`shard::Run`] |
 //!
 //! Stops 3 to 7 are `Shard::handle_batch`, for a whole batch; stop 8 is `Shard::flush`, peer by peer.
 //!

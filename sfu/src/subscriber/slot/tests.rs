@@ -8,7 +8,9 @@ use super::*;
 use crate::ids::Rid;
 use crate::publisher::encoding::Incoming;
 use crate::publisher::track::Ownership;
-use crate::rtp::payload::dependency_descriptor::{parse, tests::keyframe};
+use crate::rtp::payload::dependency_descriptor::{
+    ACTIVE_TARGETS_BYTES_MAX, DESCRIPTOR_BYTES_MAX, parse, tests::keyframe,
+};
 use crate::sfu::{Codec, Publish, Source, View};
 
 /// A slot with dependency descriptors that carries a track.
