@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::ids::ParticipantId;
 use crate::metrics::{DropReason, PanicUnit};
+use crate::publisher::track::Track;
 use crate::room::Room;
 use crate::sfu::{Command, Event};
 #[cfg(test)]
@@ -124,8 +125,11 @@ impl Shard {
             let before = std::mem::replace(room, anew);
             self.reopen_room(&before);
         }
-        self.metrics.peers = self.peers.len() as u64;
-        self.metrics.tracks = self.tracks.len() as u64;
+        let is_mirror = |(_, track): &(usize, &Track)| track.mirror.is_some();
+        let mirrors = self.tracks.iter().filter(is_mirror).count();
+        self.metrics.peers = self.peer_keys.len() as u64;
+        self.metrics.tracks = (self.tracks.len() - mirrors) as u64;
+        self.metrics.cascade_tracks = mirrors as u64;
     }
 
     fn discard_peer(&mut self, key: usize) {

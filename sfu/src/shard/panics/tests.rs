@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::cascade::{News, Notice, TrackNews, TrackState};
 use crate::config::Config;
-use crate::ids::RoomId;
+use crate::ids::{Mid, RoomId, TrackId};
 use crate::peer::dtls::Certificate;
-use crate::sfu::{JoinOptions, MediaGrants, RoomConfig, View, Wants};
+use crate::sfu::{JoinOptions, Kind, MediaGrants, Publish, RoomConfig, Source, View, Wants};
 use crate::shard::{Arena, Candidates, Protocol, ShardOptions};
 
 /// Two rooms with two participants each: 0 and 1, 2 and 3.
@@ -110,11 +111,62 @@ fn a_panic_in_a_command_ends_its_room() {
     house.shard.stumbles = vec![house.room(0)];
     let command = Command::View {
         participant: participant(1),
-        track: crate::ids::TrackId::new(0, 1),
+        track: TrackId::new(0, 1),
         view: View::default(),
     };
     house.shard.handle_command(house.now, command);
     house.assert_first_room_ended();
+}
+
+#[test]
+fn what_other_shards_have_in_the_other_room_is_not_counted_as_our_own() {
+    let mut house = House::new();
+    // Somebody on shard 1 shares the second room and publishes there.
+    let room = RoomId::new(0, 1);
+    let is_answer = true;
+    let track = TrackNews {
+        room,
+        participant: ParticipantId::new(1, 50),
+        identity: "guest".to_owned(),
+        id: TrackId::new(1, 9),
+        kind: Kind::Audio,
+        publish: Publish {
+            mid: Mid::parse("0").unwrap(),
+            source: Source::Microphone,
+            name: String::new(),
+            muted: false,
+            width: 0,
+            height: 0,
+            codec: None,
+            stereo: false,
+            dtx: false,
+        },
+        codecs: Vec::new(),
+        rids: Vec::new(),
+        state: TrackState {
+            muted: false,
+            codec: None,
+            layers: Vec::new(),
+            ranks: vec![0],
+        },
+    };
+    let notices = [
+        News::Opened { room, is_answer },
+        News::Track(Box::new(track)),
+    ];
+    let now = house.now;
+    house.shard.handle_notices(now, 1, notices.map(Notice));
+    let gauges = |house: &House| {
+        let metrics = house.shard.metrics();
+        [metrics.peers, metrics.tracks, metrics.cascade_tracks]
+    };
+    assert_eq!(gauges(&house), [4, 0, 1]);
+    house.shard.stumbles = vec![house.room(0)];
+    house.shard.handle_timeout(now);
+    assert_eq!(gauges(&house), [2, 0, 1]);
+    house.shard.stumbles = vec![house.room(1)];
+    house.shard.handle_timeout(now + Duration::from_secs(1));
+    assert_eq!(gauges(&house), [0, 0, 0]);
 }
 
 #[test]
