@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { chromium } from 'playwright-core';
 import puppeteer from 'puppeteer-core';
-import { eventually, sleep } from './wait.mjs';
+import { atMost, eventually, sleep } from './wait.mjs';
 
 const HOOKS = fs.readFileSync(new URL('./page-hooks.js', import.meta.url), 'utf8');
 const RAW_CLIENT = fs.readFileSync(new URL('./raw-client.js', import.meta.url), 'utf8');
@@ -49,7 +49,7 @@ export async function launchChromium({ flags = [] } = {}) {
     /** Cuts every page off the network, or lets it back; what runs over UDP goes on in Chromium. */
     offline: (isOff) => context.setOffline(isOff),
     async close() {
-      await Promise.race([context.close(), sleep(5000)]);
+      await atMost(5000, context.close());
       fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
     },
   };
@@ -89,7 +89,7 @@ export async function launchFirefox() {
       return page;
     },
     async close() {
-      await Promise.race([browser.close(), sleep(5000)]);
+      await atMost(5000, browser.close());
       browser.process()?.kill('SIGKILL');
     },
   };

@@ -2,6 +2,14 @@
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Waits for a promise, but no longer than `ms`; afterwards no timer keeps the process. */
+export async function atMost(ms, promise) {
+  let timer;
+  const over = new Promise((resolve) => (timer = setTimeout(resolve, ms)));
+  await Promise.race([promise, over]);
+  clearTimeout(timer);
+}
+
 /**
  * Polls `check` until it returns something truthy and returns that.
  * `check` may return `{ ok, ...seen }`: then `ok` decides and the rest is shown on failure.
