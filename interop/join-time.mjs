@@ -4,7 +4,7 @@
 // `--json` prints the numbers alone.
 import fs from 'node:fs';
 
-import { launchChromium, pressJoin, stats } from './lib/browser.mjs';
+import { launchChromium, stats, timedJoin } from './lib/browser.mjs';
 import { startServer } from './lib/server.mjs';
 import { eventually, percentile, sleep } from './lib/wait.mjs';
 
@@ -58,14 +58,7 @@ try {
 
   for (let i = 0; i < 10; i += 1) {
     const page = await chromium.page({ timeFirstFrame: true });
-    await page.goto(await server.link('clock', `person-${i}`));
-    await page.getByRole('button', { name: /join/i }).first().waitFor();
-    await page.evaluate(() => {
-      addEventListener('click', () => (window.plenumTest.pressedAt ??= performance.now()), { capture: true });
-    });
-    await pressJoin(page);
-    times.page.push(await eventually('a first frame in the meeting page', () =>
-      page.evaluate(() => window.plenumTest.firstFrameAt && window.plenumTest.firstFrameAt - window.plenumTest.pressedAt)));
+    times.page.push(await timedJoin(page, await server.link('clock', `person-${i}`)));
     await page.close();
   }
   server.assertHealthy();

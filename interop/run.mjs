@@ -30,7 +30,7 @@ fs.rmSync(logs, { recursive: true, force: true });
 fs.mkdirSync(logs, { recursive: true });
 process.env.PLENUM_INTEROP_LOGS = logs;
 
-const files = fs.readdirSync(path.join(here, 'tests'))
+const files = fs.readdirSync(path.join(here, 'tests')).sort(new Intl.Collator('en', { numeric: true }).compare)
   .filter((file) => file.endsWith('.test.mjs') && (args.length === 0 || args.some((word) => file.includes(word))));
 const total = { passed: 0, failed: 0, skipped: 0 };
 for (const file of files) {
@@ -45,6 +45,10 @@ for (const file of files) {
   total.skipped += skipped;
   const seconds = Math.round((Date.now() - started) / 1000);
   console.log(`${failed ? 'FAILED' : 'ok    '} ${file.replace('.test.mjs', '')}: ${passed} passed, ${failed} failed, ${skipped} skipped (${seconds} s)`);
+  // What was measured, and why something was left out.
+  const notes = [...output.matchAll(/^ℹ (?!\w+ [\d.]+$)(.*)$/gm)].map(([, text]) => text);
+  const reasons = [...output.matchAll(/^﹣ .* # (.*)$/gm)].map(([, text]) => `skipped: ${text}`);
+  for (const line of new Set([...notes, ...reasons])) console.log(`    ${line}`);
   if (failed) console.log(output.split('✖ failing tests:')[0].replace(/^/gm, '    '));
   if (code === 137) console.log(`    ended after ${FILE_LIMIT_S} s`);
 }

@@ -20,11 +20,13 @@ const CHROMIUM_FLAGS = [
   '--use-fake-device-for-media-stream=device-count=1,fps=15', '--use-fake-ui-for-media-stream',
 ];
 
-/** One Chromium with an empty profile; `page(options)` opens pages in it. */
-export async function launchChromium({ flags = [] } = {}) {
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+
+/** One Chromium with an empty profile, inside `host` of a natlab if given; `page(options)` opens pages in it. */
+export async function launchChromium({ flags = [], host } = {}) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'plenum-chromium-'));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    executablePath: host?.wrapper(CHROMIUM) ?? CHROMIUM,
     headless: true,
     viewport: { width: 1280, height: 720 },
     args: [...CHROMIUM_FLAGS, ...flags],
@@ -110,6 +112,21 @@ export async function pressJoin(page) {
     button?.click();
     return Boolean(button);
   }));
+}
+
+/**
+ * Opens a join link, presses Join, and resolves with the milliseconds from there to the first picture of
+ * somebody else. The page must have been opened with `timeFirstFrame`.
+ */
+export async function timedJoin(page, link) {
+  await page.goto(link);
+  await page.getByRole('button', { name: /join/i }).first().waitFor();
+  await page.evaluate(() => {
+    addEventListener('click', () => (window.plenumTest.pressedAt ??= performance.now()), { capture: true });
+  });
+  await pressJoin(page);
+  return eventually('a first frame in the meeting page', () =>
+    page.evaluate(() => window.plenumTest.firstFrameAt && window.plenumTest.firstFrameAt - window.plenumTest.pressedAt));
 }
 
 /** What the page receives and sends now; see `plenumTest.stats`. */

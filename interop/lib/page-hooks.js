@@ -107,12 +107,12 @@
             kind: stat.kind, rid: stat.rid ?? null, codec: codec(stat), frames: stat.framesEncoded ?? 0,
             width: stat.frameWidth ?? 0, height: stat.frameHeight ?? 0, bytes: stat.bytesSent ?? 0,
           });
-        } else if (stat.type === 'candidate-pair' && stat.nominated && stat.state === 'succeeded') {
-          const local = report.get(stat.localCandidateId);
-          const remote = report.get(stat.remoteCandidateId);
+        } else if (stat.type === 'transport' && stat.selectedCandidatePairId) {
+          const pair = report.get(stat.selectedCandidatePairId);
+          const [local, remote] = [report.get(pair?.localCandidateId), report.get(pair?.remoteCandidateId)];
           seen.pairs.push({
-            protocol: local?.protocol, local: local?.candidateType, remote: remote?.candidateType,
-            address: remote?.address,
+            protocol: local?.protocol, local: local?.candidateType, relay: local?.relayProtocol ?? null,
+            remote: remote?.candidateType, address: remote?.address, port: remote?.port,
           });
         }
       });

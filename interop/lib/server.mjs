@@ -2,7 +2,10 @@
 import { execFile, spawn } from 'node:child_process';
 import { createHmac, randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
@@ -18,24 +21,24 @@ export const BINARY = process.env.PLENUM_BIN ?? path.join(TARGET, 'release', 'pl
 const KEY_ID = 'interop';
 const SECRET = randomBytes(32).toString('hex');
 
-/** A production-like server: config file with an address, media ports and one key. */
-export async function startServer({ http = '127.0.0.1', extraConfig = '' } = {}) {
+/**
+ * A production-like server: config file with an address, media ports and one key. `config` adds to its
+ * sections or replaces what is there; `host` of a natlab is where it runs, here if there is none.
+ */
+export async function startServer({ config: extra = {}, host } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'plenum-interop-'));
   const config = path.join(folder, 'plenum.toml');
-  const port = await freePort();
-  const text = `
-[http]
-addr = "${http}:${port}"
-[media]
-udp_port = ${await freeUdpPort()}
-tcp_port = ${await freePort()}
-shards = 1
-[auth.keys]
-${KEY_ID} = "${SECRET}"
-${extraConfig}
-`;
-  fs.writeFileSync(config, text);
-  const start = () => run(folder, ['serve', '--config', config], {}, `http://127.0.0.1:${port}`);
+  const sections = {
+    http: { addr: `127.0.0.1:${extra.http?.addr ? 0 : await freePort()}`, ...extra.http },
+    media: { udp_port: await freeUdpPort(), tcp_port: await freePort(), shards: 1, ...extra.media },
+    'auth.keys': { [KEY_ID]: SECRET },
+    ...(extra.turn && { turn: extra.turn }),
+  };
+  fs.writeFileSync(config, toml(sections));
+  const { addr, tls_cert: certificate, admin_addr: admin } = sections.http;
+  const url = `${certificate ? 'https' : 'http'}://${addr}`;
+  const ca = certificate && fs.readFileSync(certificate);
+  const start = () => run(folder, ['serve', '--config', config], { host, url, ca, metricsUrl: admin ? `http://${admin}` : url });
   const server = await start();
   const create = async (options) => {
     const { stdout } = await promisify(execFile)(BINARY, ['token', 'create', '--config', config, ...options]);
@@ -72,16 +75,18 @@ export async function startDevServer() {
     PLENUM_MEDIA__UDP_PORT: String(await freeUdpPort()),
     PLENUM_MEDIA__TCP_PORT: String(await freePort()),
   };
-  const server = await run(folder, ['serve', '--dev'], env, `http://127.0.0.1:${port}`);
+  const url = `http://127.0.0.1:${port}`;
+  const server = await run(folder, ['serve', '--dev'], { env, url, metricsUrl: url });
   const link = await eventually('a join link on a line of its own', () =>
     server.output().match(/^\s*(https?:\/\/\S+\/\?room=\S+&token=\S+)\s*$/m)?.[1]);
   return { ...server, link };
 }
 
-async function run(folder, args, env, url) {
+async function run(folder, args, { env = {}, host, url, ca, metricsUrl }) {
   const log = path.join(process.env.PLENUM_INTEROP_LOGS ?? folder, `${path.basename(folder)}.log`);
   const file = fs.openSync(log, 'a'); // a restarted server goes on in its log
-  const child = spawn(BINARY, args, {
+  const [program, programArgs] = host ? host.command(BINARY, args) : [BINARY, args];
+  const child = spawn(program, programArgs, {
     cwd: folder,
     env: { ...process.env, ...env },
     stdio: ['ignore', file, file],
@@ -89,9 +94,14 @@ async function run(folder, args, env, url) {
   fs.closeSync(file);
   const output = () => fs.readFileSync(log, 'utf8');
   let ended = null;
-  child.on('exit', (code, signal) => (ended = `${code ?? signal}`));
+  const killAtExit = () => child.kill('SIGKILL');
+  process.on('exit', killAtExit);
+  child.on('exit', (code, signal) => {
+    ended = `${code ?? signal}`;
+    process.off('exit', killAtExit);
+  });
   child.on('error', (error) => (ended = error.message));
-  await eventually('the server to be ready', async () => ended !== null || (await fetch(`${url}/readyz`)).ok, {
+  await eventually('the server to be ready', async () => ended !== null || (await request(`${url}/readyz`, { ca })).status === 200, {
     timeoutMs: 15_000,
     everyMs: 50,
   });
@@ -99,6 +109,8 @@ async function run(folder, args, env, url) {
   return {
     url,
     output,
+    /** A request to the server itself: `path` with a method, headers and a body. */
+    request: (path, options) => request(`${url}${path}`, { ca, ...options }),
     /** Fails when the server has ended or panicked on the way. */
     assertHealthy() {
       if (ended !== null) throw new Error(`the server ended (${ended}):\n${output().slice(-4000)}`);
@@ -106,7 +118,7 @@ async function run(folder, args, env, url) {
     },
     /** A counter of the server, summed over its labels. */
     async metric(name) {
-      const text = await (await fetch(`${url}/metrics`)).text();
+      const { text } = await request(`${metricsUrl}/metrics`, { ca });
       const values = [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))];
       if (!values.length) throw new Error(`no metric ${name}`);
       return values.reduce((sum, [, value]) => sum + Number(value), 0);
@@ -126,6 +138,25 @@ async function run(folder, args, env, url) {
       }
     },
   };
+}
+
+/** One HTTP exchange, with a server whose certificate is `ca` if it has one. */
+async function request(url, { ca, method = 'GET', headers = {}, body } = {}) {
+  const { request: send } = url.startsWith('https:') ? https : http;
+  const sent = send(url, { ca, method, headers, agent: false, signal: AbortSignal.timeout(5000) });
+  const responded = once(sent, 'response');
+  sent.end(body);
+  const [response] = await responded;
+  let text = '';
+  for await (const chunk of response.setEncoding('utf8')) text += chunk;
+  return { status: response.statusCode, headers: response.headers, text };
+}
+
+/** Sections of plain values, as TOML. */
+function toml(sections) {
+  const lines = ([key, value]) => `${key} = ${JSON.stringify(value)}\n`;
+  return Object.entries(sections).map(([name, section]) =>
+    `[${name}]\n${Object.entries(section).map(lines).join('')}`).join('');
 }
 
 /** Signs any claims with any header: for tokens that must be refused. */
