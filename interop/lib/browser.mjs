@@ -160,6 +160,16 @@ export async function seesAndHears(page, others, { codec, timeoutMs = 25_000, ow
   }, { timeoutMs, everyMs: 100 });
 }
 
+/** Opens a page that publishes picture and sound by WHIP until it is closed. */
+export async function publishPage(chromium, server, room, identity) {
+  const page = await chromium.rawPage(server.url, { codec: 'VP8' });
+  const token = await server.token(room, identity);
+  await page.evaluate(([url, jwt]) => window.whip(url, jwt, {}), [`${server.url}/whip/${room}`, token]);
+  await eventually('the publisher to send', async () =>
+    (await stats(page)).outbound.some((s) => s.kind === 'video' && s.frames > 15));
+  return page;
+}
+
 /** Decoded video frames of the page so far, over all streams. */
 export async function framesDecoded(page) {
   const { inbound } = await stats(page);

@@ -1,9 +1,9 @@
 // A little internet in network namespaces with nothing behind it: a server, this process as a host with
 // a public address, and clients behind routers that translate addresses (RFC 4787) and block ports.
 //
-//   srv       198.51.100.10 and .11 ──┐
-//   here      198.51.100.50 and .51 ──┼── a bridge
-//   client n  10.77.n.2 ── router n, 198.51.100.(100 + n) ──┘
+//   srv       198.51.100.10 and .11, 2001:db8:51::10 ──┐
+//   here      198.51.100.50 and .51, 2001:db8:51::50 ──┼── a bridge
+//   client n  10.77.n.2 ──── router n, 198.51.100.(100 + n) ──┘
 //
 // A namespace lives as long as the process that holds it, and that one until its standard input closes:
 // however this process ends, the kernel clears away what it made.
@@ -14,8 +14,10 @@ import path from 'node:path';
 
 export const SRV = '198.51.100.10';
 export const SRV_2 = '198.51.100.11';
+export const SRV_6 = '2001:db8:51::10';
 export const HERE = '198.51.100.50';
 export const HERE_2 = '198.51.100.51';
+export const HERE_6 = '2001:db8:51::50';
 
 /** The end of this process's cable; the other end is in the bridge. */
 const CABLE = 'natlab';
@@ -91,9 +93,9 @@ export async function startNatlab() {
   lab.wan = await add();
   lab.wan.sh('ip link add bridge type bridge; ip link set bridge up');
   lab.srv = await add();
-  plug(lab.srv, lab.wan, 'wan', [`${SRV}/24`, `${SRV_2}/24`]);
+  plug(lab.srv, lab.wan, 'wan', [`${SRV}/24`, `${SRV_2}/24`, `${SRV_6}/64`]);
   here.sh(`ip link del ${CABLE} 2>/dev/null || true`); // of a process that was killed
-  plug(here, lab.wan, CABLE, [`${HERE}/24`, `${HERE_2}/24`]);
+  plug(here, lab.wan, CABLE, [`${HERE}/24`, `${HERE_2}/24`, `${HERE_6}/64`]);
   return lab;
 }
 
@@ -136,7 +138,7 @@ async function startHost(folder) {
 /** A cable from `host`, where its end is called `name`, to the bridge in `wan`. */
 function plug(host, wan, name, addresses) {
   host.sh(`ip link add ${name} type veth peer name to-${host.pid} netns ${wan.pid}
-    ${addresses.map((address) => `ip address add ${address} dev ${name}`).join('\n')}
+    ${addresses.map((address) => `ip address add ${address} dev ${name}${address.includes(':') ? ' nodad' : ''}`).join('\n')}
     ${QUIET} ${name} up`);
   wan.sh(`ip link set to-${host.pid} master bridge up`);
 }

@@ -10,6 +10,8 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { makeCertificate } from './certificate.mjs';
+import { SRV } from './natlab.mjs';
 import { eventually } from './wait.mjs';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -23,21 +25,27 @@ const SECRET = randomBytes(32).toString('hex');
 
 /**
  * A production-like server: config file with an address, media ports and one key. `config` adds to its
- * sections or replaces what is there; `host` of a natlab is where it runs, here if there is none.
+ * sections or replaces what is there; `host` of a natlab is where it runs, here if there is none; with
+ * `tls`, the addresses of a certificate, it speaks HTTPS.
  */
-export async function startServer({ config: extra = {}, host } = {}) {
+export async function startServer({ config: extra = {}, host, tls } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'plenum-interop-'));
   const config = path.join(folder, 'plenum.toml');
+  const certificate = tls && makeCertificate(folder, tls);
   const sections = {
-    http: { addr: `127.0.0.1:${extra.http?.addr ? 0 : await freePort()}`, ...extra.http },
+    http: {
+      addr: `127.0.0.1:${extra.http?.addr ? 0 : await freePort()}`,
+      ...(certificate && { tls_cert: certificate.cert, tls_key: certificate.key }),
+      ...extra.http,
+    },
     media: { udp_port: await freeUdpPort(), tcp_port: await freePort(), shards: 1, ...extra.media },
     'auth.keys': { [KEY_ID]: SECRET },
     ...(extra.turn && { turn: extra.turn }),
   };
   fs.writeFileSync(config, toml(sections));
-  const { addr, tls_cert: certificate, admin_addr: admin } = sections.http;
-  const url = `${certificate ? 'https' : 'http'}://${addr}`;
-  const ca = certificate && fs.readFileSync(certificate);
+  const { addr, admin_addr: admin } = sections.http;
+  const url = `${certificate ? 'https' : 'http'}://${addr.replace(/:443$/, '')}`;
+  const ca = certificate && fs.readFileSync(certificate.cert);
   const start = () => run(folder, ['serve', '--config', config], { host, url, ca, metricsUrl: admin ? `http://${admin}` : url });
   const server = await start();
   const create = async (options) => {
@@ -47,6 +55,7 @@ export async function startServer({ config: extra = {}, host } = {}) {
   return {
     ...server,
     config,
+    certificate,
     /** Ends it, as a deploy does, and starts it on the same ports. */
     async restart() {
       await this.end();
@@ -64,6 +73,22 @@ export async function startServer({ config: extra = {}, host } = {}) {
     link: (room, identity) =>
       create(['--room', room, '--identity', identity, '--ttl', '10m', '--url']),
   };
+}
+
+/**
+ * A server with public addresses in `lab.srv`, TLS on 443 and everything on its usual ports; `turn` is that
+ * section of its configuration.
+ */
+export function startPublicServer(lab, { turn, advertise = [SRV] } = {}) {
+  return startServer({
+    host: lab.srv,
+    tls: [SRV],
+    config: {
+      http: { addr: `${SRV}:443`, admin_addr: `${SRV}:9100` },
+      media: { udp_port: 7800, tcp_port: 7800, advertise },
+      turn,
+    },
+  });
 }
 
 /** What a newcomer starts: `plenum serve --dev`. `link` is the join link it printed. */

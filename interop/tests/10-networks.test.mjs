@@ -2,12 +2,10 @@
 // in Chromium joins by its link, sees and hears somebody, and its statistics tell on which way.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { launchChromium, seesAndHears, stats, timedJoin } from '../lib/browser.mjs';
-import { makeCertificate } from '../lib/certificate.mjs';
+import { launchChromium, publishPage, seesAndHears, stats, timedJoin } from '../lib/browser.mjs';
 import { natBehaviour } from '../lib/nat-behaviour.mjs';
 import { noNatlab, SRV, startNatlab } from '../lib/natlab.mjs';
-import { startServer } from '../lib/server.mjs';
-import { eventually } from '../lib/wait.mjs';
+import { startPublicServer } from '../lib/server.mjs';
 
 /** A person waits this long, not longer; the aim is half of it, and what was measured is printed. */
 const JOIN_MAX_MS = 10_000;
@@ -15,32 +13,19 @@ const FLAGS = ['--ignore-certificate-errors'];
 
 const skip = noNatlab();
 let lab;
-let certificate;
 let server;
 let chromium;
 before(async () => {
   if (skip) return;
   lab = await startNatlab();
-  certificate = makeCertificate([SRV]);
-  server = await startServer({
-    host: lab.srv,
-    config: {
-      http: { addr: `${SRV}:443`, tls_cert: certificate.cert, tls_key: certificate.key, admin_addr: `${SRV}:9100` },
-      media: { udp_port: 7800, tcp_port: 7800, advertise: [SRV] },
-    },
-  });
+  server = await startPublicServer(lab);
   chromium = await launchChromium({ flags: FLAGS });
-  const page = await chromium.rawPage(server.url, { codec: 'VP8' });
-  const token = await server.token('lab', 'ann');
-  await page.evaluate(([url, jwt]) => window.whip(url, jwt, {}), [`${server.url}/whip/lab`, token]);
-  await eventually('the publisher to send', async () =>
-    (await stats(page)).outbound.some((s) => s.kind === 'video' && s.frames > 15));
+  await publishPage(chromium, server, 'lab', 'ann');
 });
 after(async () => {
   await chromium?.close();
   await server?.stop();
   await lab?.close();
-  certificate?.remove();
 });
 
 const behaviours = {
