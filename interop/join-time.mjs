@@ -2,15 +2,11 @@
 // the JavaScript SDK, 20 one after the other and six groups of five at the same moment in one page, then
 // 10 joins by pressing "Join" in the meeting page, with a camera of one's own.
 // `--json` prints the numbers alone.
-import fs from 'node:fs';
-
 import { launchChromium, stats, timedJoin } from './lib/browser.mjs';
 import { startServer } from './lib/server.mjs';
 import { eventually, percentile, sleep } from './lib/wait.mjs';
 
 const GROUPS = [...Array(20).fill(1), ...Array(6).fill(5)];
-
-const SDK = fs.readFileSync(new URL('../sdk/dist/plenum.umd.cjs', import.meta.url), 'utf8');
 
 const server = await startServer();
 const chromium = await launchChromium();
@@ -28,8 +24,7 @@ try {
   await eventually('the publisher to send', async () =>
     (await stats(publisher)).outbound.some((s) => s.kind === 'video' && s.frames > 30));
 
-  const viewer = await chromium.rawPage(server.url);
-  await viewer.addScriptTag({ content: SDK });
+  const viewer = await chromium.sdkPage(server.url);
   let number = 0;
   for (const size of GROUPS) {
     const tokens = [];

@@ -7,6 +7,7 @@ import puppeteer from 'puppeteer-core';
 import { atMost, eventually, sleep } from './wait.mjs';
 
 const HOOKS = fs.readFileSync(new URL('./page-hooks.js', import.meta.url), 'utf8');
+const SDK = new URL('../../sdk/dist/plenum.umd.cjs', import.meta.url);
 const RAW_CLIENT = fs.readFileSync(new URL('./raw-client.js', import.meta.url), 'utf8');
 
 const CHROMIUM_FLAGS = [
@@ -46,6 +47,12 @@ export async function launchChromium({ flags = [], host } = {}) {
       const page = await this.page(options);
       await page.goto(`${url}/healthz`);
       await page.addScriptTag({ content: RAW_CLIENT });
+      return page;
+    },
+    /** As `rawPage`, with the JavaScript SDK in it too, as `window.Plenum`. */
+    async sdkPage(url, options) {
+      const page = await this.rawPage(url, options);
+      await page.addScriptTag({ content: fs.readFileSync(SDK, 'utf8') });
       return page;
     },
     /** Cuts every page off the network, or lets it back; what runs over UDP goes on in Chromium. */

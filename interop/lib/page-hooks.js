@@ -1,6 +1,6 @@
 // Runs in every page before its own scripts: records the page's peer connections and sockets, and
-// applies `window.plenumTestOptions` ({ codec, codecFirst, decodesOnly, tcpOnly, ipv6Only, timeFirstFrame })
-// where the browser has no switch for them.
+// applies `window.plenumTestOptions` ({ codec, codecFirst, decodesOnly, tcpOnly, ipv6Only, turnOver,
+// timeFirstFrame }) where the browser has no switch for them.
 (() => {
   const options = window.plenumTestOptions ?? {};
   const test = (window.plenumTest = { pcs: [], sockets: [], firstFrameAt: null });
@@ -12,6 +12,9 @@
       super(...args);
       test.pcs.push(this);
       if (options.timeFirstFrame) this.addEventListener('track', (event) => timeFirstFrame(event.track));
+    }
+    setConfiguration(configuration) {
+      super.setConfiguration({ ...configuration, iceServers: configuration.iceServers?.map(reachable) });
     }
     createOffer(...args) {
       preferCodec(this);
@@ -54,6 +57,13 @@
     }
   }
 
+  /** An ICE server with the URLs that lead there over `turnOver`: "udp", "tcp" or "tls". */
+  function reachable(server) {
+    const over = (url) => (url.startsWith('turns:') ? 'tls' : /transport=(\w+)/.exec(url)?.[1] ?? 'udp');
+    const urls = [server.urls].flat().filter((url) => !options.turnOver || over(url) === options.turnOver);
+    return { ...server, urls };
+  }
+
   /** Transceivers whose order was set once, as a publisher's own choice: the page may change it later. */
   const ordered = new WeakSet();
 
@@ -87,9 +97,9 @@
     await reader.cancel();
   }
 
-  /** What each peer connection receives and sends now, and over which candidate pair. */
+  /** What each peer connection receives and sends now, over which candidate pair, and which candidates it has. */
   test.stats = async () => {
-    const seen = { inbound: [], outbound: [], pairs: [], states: test.pcs.map((pc) => pc.connectionState) };
+    const seen = { inbound: [], outbound: [], pairs: [], candidates: [], states: test.pcs.map((pc) => pc.connectionState) };
     for (const pc of test.pcs) {
       if (pc.connectionState === 'closed') continue;
       const report = await pc.getStats();
@@ -107,6 +117,8 @@
             kind: stat.kind, rid: stat.rid ?? null, codec: codec(stat), frames: stat.framesEncoded ?? 0,
             width: stat.frameWidth ?? 0, height: stat.frameHeight ?? 0, bytes: stat.bytesSent ?? 0,
           });
+        } else if (stat.type === 'local-candidate') {
+          seen.candidates.push(stat.candidateType);
         } else if (stat.type === 'transport' && stat.selectedCandidatePairId) {
           const pair = report.get(stat.selectedCandidatePairId);
           const [local, remote] = [report.get(pair?.localCandidateId), report.get(pair?.remoteCandidateId)];

@@ -28,10 +28,24 @@ export function publishByFfmpeg(url, token, { seconds, flags = [] }) {
   ]);
 }
 
-/** Receives by WHEP with aiortc for `seconds`; `ended` resolves with its report as an object. */
-export function receiveByAiortc(url, token, { codec, seconds }) {
+/**
+ * Receives by WHEP with aiortc for `seconds`, inside `host` of a natlab if given; `ended` has its report. With
+ * `policy` "relay" it goes by TURN alone; `ca` is a file of certificates to trust.
+ */
+export function receiveByAiortc(url, token, { codec, seconds, policy = 'all', host, ca }) {
   const script = path.join(import.meta.dirname, '..', 'python', 'whep_receive.py');
-  return start(PYTHON, [script, url, token, codec, String(seconds)]);
+  return start(PYTHON, [script, url, token, codec, String(seconds), policy], { host, env: ca ? { SSL_CERT_FILE: ca } : {} });
+}
+
+/** Why coturn's own clients cannot be used, or false. */
+export function noCoturn() {
+  const { error } = spawnSync('turnutils_uclient', ['-h'], { stdio: 'ignore' });
+  return error ? `turnutils_uclient (Debian: coturn) cannot be started: ${error.message}` : false;
+}
+
+/** One of coturn's programs, inside `host` of a natlab if given. */
+export function coturn(program, args, host) {
+  return start(`turnutils_${program}`, args, { host });
 }
 
 /** Publishes three simulcast layers by WHIP with libwebrtc in Node, until stopped. */
@@ -56,8 +70,9 @@ export function publishByGstreamer(url, token, { seconds }) {
   return start(SYSTEM_PYTHON, [script, url, token, String(seconds)]);
 }
 
-function start(program, args) {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+function start(program, args, { host, env = {} } = {}) {
+  const [file, fileArgs] = host ? host.command(program, args) : [program, args];
+  const child = spawn(file, fileArgs, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   const text = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr']) {
     child[name].on('data', (chunk) => (text[name] = (text[name] + chunk).slice(-100_000)));

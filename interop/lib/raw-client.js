@@ -165,18 +165,37 @@ function unframe(buffer) {
   return { ...JSON.parse(text(2, 2 + length)), payload: text(2 + length) };
 }
 
-/** One WHIP or WHEP exchange (RFC 9725); resolves with status, location and the answer. */
-async function exchange(pc, url, token) {
-  await pc.setLocalDescription();
+/**
+ * One WHIP or WHEP exchange (RFC 9725); resolves with status, location and the answer. The offer is sent before
+ * candidates are gathered, so that the relays which the response names are known by then; `gatherFirst` waits for
+ * all of them before the answer is applied.
+ */
+async function exchange(pc, url, token, { gatherFirst = false } = {}) {
+  const offer = await pc.createOffer();
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/sdp', authorization: `Bearer ${token}` },
-    body: pc.localDescription.sdp,
+    body: offer.sdp,
   });
   const body = await response.text();
   if (response.status !== 201) throw new Error(`${response.status} ${body}`);
+  const iceServers = linkedServers(response.headers.get('link') ?? '');
+  if (iceServers.length) pc.setConfiguration({ ...pc.getConfiguration(), iceServers });
+  await pc.setLocalDescription(offer);
+  while (gatherFirst && pc.iceGatheringState !== 'complete') {
+    await new Promise((resolve) => pc.addEventListener('icegatheringstatechange', resolve, { once: true }));
+  }
   await pc.setRemoteDescription({ type: 'answer', sdp: body });
   return new URL(response.headers.get('location'), url).href;
+}
+
+/** The ICE servers of `Link` headers (RFC 9725 §4.6). */
+function linkedServers(links) {
+  return [...links.matchAll(/<([^>]*)>((?:; *[\w-]+="[^"]*")*)/g)].flatMap(([, urls, rest]) => {
+    const parameters = Object.fromEntries([...rest.matchAll(/([\w-]+)="([^"]*)"/g)].map(([, name, value]) => [name, value]));
+    const { rel, username, credential } = parameters;
+    return rel === 'ice-server' ? [{ urls: [urls], username, credential }] : [];
+  });
 }
 
 window.whip = async (url, token, media) => {
@@ -186,10 +205,10 @@ window.whip = async (url, token, media) => {
   return exchange(pc, url, token);
 };
 
-window.whep = async (url, token) => {
-  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+window.whep = async (url, token, { iceTransportPolicy = 'all', gatherFirst } = {}) => {
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle', iceTransportPolicy });
   pc.addEventListener('track', (event) => play(event.track));
   pc.addTransceiver('audio', { direction: 'recvonly' });
   pc.addTransceiver('video', { direction: 'recvonly' });
-  return exchange(pc, url, token);
+  return exchange(pc, url, token, { gatherFirst });
 };

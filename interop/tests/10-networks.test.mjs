@@ -47,6 +47,7 @@ const ways = [
   ['behind a port-restricted NAT', { nat: 'portrestricted' }, direct('udp')],
   ['behind a symmetric NAT', { nat: 'symmetric' }, direct('udp')],
   ['with UDP blocked', { nat: 'symmetric', firewall: 'noudp' }, direct('tcp')],
+  ['with nothing open but TCP to 443', { nat: 'symmetric', firewall: 'tcp443' }, { ...direct('udp'), local: 'relay', relay: 'tls' }],
 ];
 for (const [where, network, way] of ways) {
   test(`a person ${where} joins and sees who is there`, { skip, timeout: 60_000 }, async (t) => {
