@@ -49,10 +49,11 @@ test('coturn\'s client relays from behind a symmetric NAT and loses nothing', { 
     const port = PEER_PORT.toString(16).toUpperCase().padStart(4, '0');
     await eventually('the peer to listen', () =>
       ['udp', 'udp6'].every((family) => fs.readFileSync(`/proc/net/${family}`, 'utf8').includes(`:${port} `)));
-    await Promise.all(ways.map(async ([name, peer, flags]) => {
+    await Promise.all(ways.map(async ([name, peer, flags], number) => {
       const sizes = ['-n', String(MESSAGES), '-m', String(CLIENTS), '-l', '200'];
       const { code, stdout, stderr } = await coturn('uclient', [
-        ...flags, '-u', 'someone', '-W', SECRET, '-e', peer, '-r', String(PEER_PORT), ...sizes, SRV,
+        // A user each: one may have 32 allocations, and a client takes two.
+        ...flags, '-u', `user-${number}`, '-W', SECRET, '-e', peer, '-r', String(PEER_PORT), ...sizes, SRV,
       ], client).ended;
       const [, sent, received] = /start_mclient: tot_send_msgs=(\d+), tot_recv_msgs=(\d+)/.exec(stdout) ?? [];
       const [, lost] = /Total lost packets (\d+)/.exec(stdout) ?? [];
@@ -173,6 +174,7 @@ test('nothing leaves for an address that is denied, in any encoding', { skip, ti
   }
   const counted = { denied: packets('denied'), own: packets('own'), let: packets('let') };
   t.diagnostic(`${DENIED_V4.length + DENIED_V6.length} denied addresses: ${JSON.stringify(counted)} packets left`);
-  assert.deepEqual(counted, { denied: 0, own: 0, let: 2 });
+  assert.deepEqual([counted.denied, counted.own], [0, 0]);
+  assert.ok(counted.let >= families.length, 'what is let through is counted');
   server.assertHealthy();
 });
