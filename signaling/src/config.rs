@@ -1,5 +1,6 @@
 //! The configuration of the whole server: TOML file, then environment, then flags.
 
+mod http;
 mod span;
 mod tree;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use http::Http;
 pub use span::Span;
 
 /// Every option. `deploy/plenum.toml` lists them all with their defaults.
@@ -39,24 +41,6 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
-}
-
-/// `[http]`: where signaling, the room API and the pages are served.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http {
-    /// Address and port to listen on; port 0 lets the system choose.
-    pub addr: SocketAddr,
-    /// Certificate chain (PEM file); with `tls_key` the server speaks HTTPS.
-    pub tls_cert: String,
-    /// Private key (PEM file).
-    pub tls_key: String,
-    /// Address and port for `/metrics` alone; empty: on `addr`, for loopback callers.
-    pub admin_addr: String,
-    /// Base of join links; empty: scheme and address of this server.
-    pub public_url: String,
-    /// Origins besides the server's own whose pages may open `/v1/signal`; `*` means any.
-    pub allowed_origins: Vec<String>,
 }
 
 /// `[auth]`: who may mint tokens.
@@ -205,19 +189,6 @@ pub struct Limits {
     pub failures_burst: u32,
     /// WebSockets that have not said hello, by IP address.
     pub pending_sockets: u32,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self {
-            addr: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            tls_cert: String::new(),
-            tls_key: String::new(),
-            admin_addr: String::new(),
-            public_url: String::new(),
-            allowed_origins: Vec::new(),
-        }
-    }
 }
 
 impl Default for Turn {
@@ -386,18 +357,7 @@ impl Config {
                 return Err(rule(format!("auth.keys.{id}"), reason));
             }
         }
-        if self.http.tls_cert.is_empty() != self.http.tls_key.is_empty() {
-            return Err(rule(
-                "http.tls_cert",
-                "set both http.tls_cert and http.tls_key, or neither",
-            ));
-        }
-        if !self.http.admin_addr.is_empty() && self.http.admin_addr.parse::<SocketAddr>().is_err() {
-            return Err(rule(
-                "http.admin_addr",
-                "not an address and port, such as 127.0.0.1:9090",
-            ));
-        }
+        self.http.check()?;
         if !(1..=100_000).contains(&self.rooms.participants_max) {
             return Err(rule("rooms.participants_max", "must be 1 to 100000"));
         }
