@@ -1,6 +1,7 @@
 //! The configuration of the whole server: TOML file, then environment, then flags.
 
 mod http;
+mod network;
 mod span;
 mod tree;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use http::Http;
+pub use network::{Network, NetworkError};
 pub use span::Span;
 
 /// Every option. `deploy/plenum.toml` lists them all with their defaults.

@@ -6,10 +6,12 @@
 )]
 
 mod api;
+mod entry;
 mod gate;
 mod listen;
 mod pages;
 mod problem;
+mod proxy;
 mod signal;
 mod whip;
 
@@ -32,6 +34,7 @@ use crate::message::ErrorCode;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
+pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub(crate) use gate::Gate;
 pub(crate) use listen::{Listener, Tls};
 use problem::problem;

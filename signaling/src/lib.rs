@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::Keys;
-use crate::http::{App, Listener, Tls};
+use crate::http::{App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
@@ -129,17 +129,24 @@ impl Server {
             config,
             Arc::clone(&sfu),
             Arc::clone(&rooms),
-            metrics,
+            Arc::clone(&metrics),
             Arc::clone(&keys),
         ));
+        let entry = Entry {
+            tls,
+            proxies: Proxies::from_config(&config.http),
+            metrics: Arc::clone(&metrics),
+            within: HEAD_TIMEOUT,
+        };
 
         let (stop, stopped) = watch::channel(false);
         let (addr, admin_addr) = (listener.address(), admin.as_ref().map(Listener::address));
         let mut tasks = JoinSet::new();
         if let Some(admin) = admin {
-            tasks.spawn(admin.serve(http::admin_routes(Arc::clone(&app)), None, stopped.clone()));
+            let routes = http::admin_routes(Arc::clone(&app));
+            tasks.spawn(admin.serve(routes, Entry::plain(metrics), stopped.clone()));
         }
-        tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), tls, stopped.clone()));
+        tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), entry, stopped.clone()));
         tasks.spawn(tick(app, stopped));
         Ok(Self {
             addr,

@@ -24,6 +24,38 @@ pub struct Metrics {
     /// Commands given up because too many waited.
     pub commands_dropped: IntCounter,
     refusals: IntCounterVec,
+    connections_closed: IntCounterVec,
+}
+
+/// Why a connection was closed before a request could come on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// TLS could not be agreed on.
+    Handshake,
+    /// It did not begin with a PROXY header that we take.
+    ProxyHeader,
+    /// It came from none of the proxies.
+    ProxyPeer,
+    /// Its client went away or took too long.
+    Silent,
+}
+
+impl Closed {
+    const ALL: [Self; 4] = [
+        Self::Handshake,
+        Self::ProxyHeader,
+        Self::ProxyPeer,
+        Self::Silent,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::ProxyHeader => "proxy_header",
+            Self::ProxyPeer => "proxy_peer",
+            Self::Silent => "silent",
+        }
+    }
 }
 
 impl Metrics {
@@ -44,14 +76,22 @@ impl Metrics {
                 .expect("the name is new");
             counter
         };
-        let refusals = Opts::new(
-            "plenum_refusals_total",
-            "Joins and requests refused, by code",
+        let counters = |name: &str, help: &str, label: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label]);
+            let counters = counters.expect("the name is valid");
+            registry
+                .register(Box::new(counters.clone()))
+                .expect("the name is new");
+            counters
+        };
+        let connections_closed = counters(
+            "plenum_connections_closed_total",
+            "Connections closed before a request, by reason",
+            "reason",
         );
-        let refusals = IntCounterVec::new(refusals, &["code"]).expect("the name is valid");
-        registry
-            .register(Box::new(refusals.clone()))
-            .expect("the name is new");
+        for reason in Closed::ALL {
+            connections_closed.with_label_values(&[reason.as_str()]);
+        }
         Self {
             rooms: gauge("plenum_rooms", "Rooms open now"),
             participants: gauge("plenum_participants", "Participants in rooms now"),
@@ -69,7 +109,12 @@ impl Metrics {
                 "plenum_commands_dropped_total",
                 "Commands given up because too many waited",
             ),
-            refusals,
+            refusals: counters(
+                "plenum_refusals_total",
+                "Joins and requests refused, by code",
+                "code",
+            ),
+            connections_closed,
             registry,
         }
     }
@@ -77,6 +122,20 @@ impl Metrics {
     /// Counts a refusal.
     pub fn refused(&self, code: ErrorCode) {
         self.refusals.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// Counts a connection closed before a request could come on it.
+    pub fn connection_closed(&self, reason: Closed) {
+        self.connections_closed
+            .with_label_values(&[reason.as_str()])
+            .inc();
+    }
+
+    /// Connections closed for this reason.
+    pub fn connections_closed(&self, reason: Closed) -> u64 {
+        self.connections_closed
+            .with_label_values(&[reason.as_str()])
+            .get()
     }
 
     /// All of them and those of the core in Prometheus' text format.

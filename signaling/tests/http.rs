@@ -11,5 +11,7 @@ mod api;
 mod client;
 #[path = "http/native.rs"]
 mod native;
+#[path = "http/proxy.rs"]
+mod proxy;
 #[path = "http/whip.rs"]
 mod whip;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, rule};
+use super::{ConfigError, Network, rule};
 
 /// `[http]`: where signaling, the room API and the pages are served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct Http {
     pub public_url: String,
     /// Origins besides the server's own whose pages may open `/v1/signal`; `*` means any.
     pub allowed_origins: Vec<String>,
+    /// Connections to `addr` begin with a PROXY protocol header (version 2) that names the client.
+    pub proxy_protocol: bool,
+    /// The proxies that may name a client; connections from elsewhere are closed. Empty: anyone may.
+    pub proxy_from: Vec<Network>,
 }
 
 impl Default for Http {
@@ -33,6 +37,8 @@ impl Default for Http {
             admin_addr: String::new(),
             public_url: String::new(),
             allowed_origins: Vec::new(),
+            proxy_protocol: false,
+            proxy_from: Vec::new(),
         }
     }
 }
@@ -50,6 +56,12 @@ impl Http {
             return Err(rule(
                 "http.admin_addr",
                 "not an address and port, such as 127.0.0.1:9090",
+            ));
+        }
+        if !self.proxy_from.is_empty() && !self.proxy_protocol {
+            return Err(rule(
+                "http.proxy_from",
+                "has no meaning without http.proxy_protocol = true",
             ));
         }
         Ok(())

@@ -79,6 +79,11 @@ fn unknown_keys_and_bad_values_name_their_path() {
         ("[auth.keys]\nx = 5", "auth.keys.x"),
         ("[http]\ntls_cert = \"a.pem\"", "http.tls_cert"),
         ("[http]\nadmin_addr = \"9090\"", "http.admin_addr"),
+        ("[http]\nproxy_from = [\"10.0.0.0/8\"]", "http.proxy_from"),
+        (
+            "[http]\nproxy_protocol = true\nproxy_from = [\"10.0.0.1/8\"]",
+            "http.proxy_from",
+        ),
         ("[http", "plenum.toml"),
     ] {
         let message = fault(text, &[]);

@@ -14,15 +14,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::Ends;
+use super::entry::{Entered, Entry, HEAD_TIMEOUT};
 
-/// A request's head, and a TLS handshake, have this long.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections at a time: file descriptors are left over for files and the media ports.
 const CONNECTIONS_MAX: usize = 16_384;
 
@@ -34,7 +31,7 @@ pub(crate) struct Listener {
 
 /// Certificate and key of this server.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsAcceptor);
+pub(crate) struct Tls(pub(super) TlsAcceptor);
 
 /// Why certificate and key cannot be used.
 #[derive(Debug, Error)]
@@ -89,12 +86,7 @@ impl Listener {
     }
 
     /// Serves until `stop` becomes true, then lets open requests end.
-    pub(crate) async fn serve(
-        self,
-        routes: Router,
-        tls: Option<Tls>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    pub(crate) async fn serve(self, routes: Router, entry: Entry, mut stop: watch::Receiver<bool>) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -109,9 +101,17 @@ impl Listener {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (routes, tls, stop) = (routes.clone(), tls.clone(), stop.clone());
+            let (routes, entry, stop) = (routes.clone(), entry.clone(), stop.clone());
             tokio::spawn(async move {
-                serve_connection(stream, remote, routes, tls, stop).await;
+                match entry.admit(stream, remote).await {
+                    Some(Entered::Http(stream, ends)) => {
+                        serve_http(stream, routes.layer(Extension(ends)), stop).await;
+                    }
+                    Some(Entered::Https(stream, ends)) => {
+                        serve_http(*stream, routes.layer(Extension(ends)), stop).await;
+                    }
+                    None => {}
+                }
                 drop(permit);
             });
         }
@@ -122,28 +122,6 @@ impl Listener {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the server is gone already.
     stop.wait_for(|stop| *stop).await.ok();
-}
-
-async fn serve_connection(
-    stream: TcpStream,
-    remote: SocketAddr,
-    routes: Router,
-    tls: Option<Tls>,
-    stop: watch::Receiver<bool>,
-) {
-    stream.set_nodelay(true).ok();
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
-    let routes = routes.layer(Extension(Ends { remote, local }));
-    match tls {
-        None => serve_http(stream, routes, stop).await,
-        Some(Tls(acceptor)) => {
-            if let Ok(Ok(stream)) = timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
-                serve_http(stream, routes, stop).await;
-            }
-        }
-    }
 }
 
 async fn serve_http<S>(stream: S, routes: Router, mut stop: watch::Receiver<bool>)
