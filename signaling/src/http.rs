@@ -7,12 +7,15 @@
 
 mod api;
 mod entry;
+#[cfg(test)]
+mod fixture;
 mod gate;
 mod listen;
 mod pages;
 mod problem;
 mod proxy;
 mod signal;
+mod tls;
 mod whip;
 
 use std::collections::HashMap;
@@ -36,8 +39,9 @@ use crate::rooms::Rooms;
 
 pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub(crate) use gate::Gate;
-pub(crate) use listen::{Listener, Tls};
+pub(crate) use listen::Listener;
 use problem::problem;
+pub(crate) use tls::Tls;
 
 /// What all routes share.
 pub(crate) struct App {

@@ -39,6 +39,7 @@ pub struct Server {
     sfu: Arc<Sfu>,
     rooms: Arc<Rooms>,
     keys: Arc<Keys>,
+    tls: Option<Tls>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -78,6 +79,8 @@ pub enum StartError {
 
 /// How often what is over is looked for.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the certificate's files are looked at.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(10);
 /// How long open requests and sockets have to end.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -87,14 +90,14 @@ impl Server {
     /// # Errors
     /// What cannot be had, with the option it comes from.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let http = &config.http;
+        let (http, metrics) = (&config.http, Arc::new(Metrics::new()));
         let tls = if http.tls_cert.is_empty() {
             None
         } else {
-            let tls = Tls::from_files(&http.tls_cert, &http.tls_key);
+            let tls = Tls::from_files(&http.tls_cert, &http.tls_key, Arc::clone(&metrics));
             Some(tls.map_err(|error| StartError::Tls(error.to_string()))?)
         };
-        Self::start_with(config, tls).await
+        Self::start_with(config, metrics, tls).await
     }
 
     /// As [`Server::start`], with a certificate that is in no file.
@@ -103,19 +106,24 @@ impl Server {
     /// As [`Server::start`].
     pub async fn start_https(config: &Config, own: Certificate) -> Result<Self, StartError> {
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(own.key).into();
-        let tls = Tls::from_der(vec![own.cert.into()], key);
+        let metrics = Arc::new(Metrics::new());
+        let tls = Tls::from_der(vec![own.cert.into()], key, Arc::clone(&metrics));
         let tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
-        Self::start_with(config, Some(tls)).await
+        Self::start_with(config, metrics, Some(tls)).await
     }
 
-    async fn start_with(config: &Config, tls: Option<Tls>) -> Result<Self, StartError> {
+    async fn start_with(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        tls: Option<Tls>,
+    ) -> Result<Self, StartError> {
         let listener = listen("http.addr", &config.http.addr.to_string()).await?;
         let admin = match config.http.admin_addr.as_str() {
             "" => None,
             address => Some(listen("http.admin_addr", address).await?),
         };
         let (sfu, events) = Sfu::start(config.media.clone())?;
-        let (sfu, metrics) = (Arc::new(sfu), Arc::new(Metrics::new()));
+        let sfu = Arc::new(sfu);
         let keys = Arc::new(Keys::new(config.auth.clone()));
         let rooms = Rooms::new(
             Arc::clone(&sfu),
@@ -133,7 +141,7 @@ impl Server {
             Arc::clone(&keys),
         ));
         let entry = Entry {
-            tls,
+            tls: tls.clone(),
             proxies: Proxies::from_config(&config.http),
             metrics: Arc::clone(&metrics),
             within: HEAD_TIMEOUT,
@@ -147,13 +155,14 @@ impl Server {
             tasks.spawn(admin.serve(routes, Entry::plain(metrics), stopped.clone()));
         }
         tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), entry, stopped.clone()));
-        tasks.spawn(tick(app, stopped));
+        tasks.spawn(tick(app, tls.clone(), stopped));
         Ok(Self {
             addr,
             admin_addr,
             sfu,
             rooms,
             keys,
+            tls,
             stop,
             tasks,
         })
@@ -182,6 +191,14 @@ impl Server {
     /// Puts other API keys in force. Sessions go on.
     pub fn replace_keys(&self, auth: config::Auth) {
         self.keys.replace(auth);
+    }
+
+    /// Reads the certificate's files again, if it comes from files; they are also looked at every ten
+    /// seconds. Files that cannot be used change nothing. Connections go on.
+    pub fn reload_certificate(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
     }
 
     /// Lets nobody in any more and tells everyone to go; `/readyz` fails from now on.
@@ -243,11 +260,13 @@ fn dispatch(mut events: Events, rooms: Weak<Rooms>) -> Result<(), StartError> {
     clippy::disallowed_methods,
     reason = "this file reads the clock for the rooms"
 )]
-async fn tick(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+async fn tick(app: Arc<App>, tls: Option<Tls>, mut stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(TICK);
+    let mut looks = tokio::time::interval(CERTIFICATE_LOOK);
     loop {
         tokio::select! {
             _ = ticks.tick() => app.handle_timeout(Instant::now()),
+            _ = looks.tick() => if let Some(tls) = &tls { tls.reload_changed() },
             stop = stopped.changed() => if stop.is_err() || *stopped.borrow() { return },
         }
     }

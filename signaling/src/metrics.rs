@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::message::ErrorCode;
 
@@ -23,7 +23,11 @@ pub struct Metrics {
     pub commands_deferred: IntCounter,
     /// Commands given up because too many waited.
     pub commands_dropped: IntCounter,
+    /// Times that the certificate's files could not be used when they were read again.
+    pub tls_reload_failures: IntCounter,
     refusals: IntCounterVec,
+    /// Without a label, so that there is none while there is no certificate.
+    tls_expires: IntGaugeVec,
     connections_closed: IntCounterVec,
 }
 
@@ -84,6 +88,14 @@ impl Metrics {
                 .expect("the name is new");
             counters
         };
+        let expires = Opts::new(
+            "plenum_tls_expires_timestamp_seconds",
+            "When the certificate that is shown ends, in seconds since 1970",
+        );
+        let tls_expires = IntGaugeVec::new(expires, &[]).expect("the name is valid");
+        registry
+            .register(Box::new(tls_expires.clone()))
+            .expect("the name is new");
         let connections_closed = counters(
             "plenum_connections_closed_total",
             "Connections closed before a request, by reason",
@@ -109,6 +121,11 @@ impl Metrics {
                 "plenum_commands_dropped_total",
                 "Commands given up because too many waited",
             ),
+            tls_reload_failures: counter(
+                "plenum_tls_reload_failures_total",
+                "Times that new certificate files could not be used",
+            ),
+            tls_expires,
             refusals: counters(
                 "plenum_refusals_total",
                 "Joins and requests refused, by code",
@@ -122,6 +139,14 @@ impl Metrics {
     /// Counts a refusal.
     pub fn refused(&self, code: ErrorCode) {
         self.refusals.with_label_values(&[code.as_str()]).inc();
+    }
+
+    /// Says when the certificate in force ends, in seconds since 1970; `None`: that is not known.
+    pub fn tls_expires(&self, until: Option<u64>) {
+        match until.map(i64::try_from) {
+            Some(Ok(until)) => self.tls_expires.with_label_values::<&str>(&[]).set(until),
+            _ => self.tls_expires.reset(),
+        }
     }
 
     /// Counts a connection closed before a request could come on it.

@@ -127,8 +127,8 @@ fn print_link(config: &Config, as_qr_code: bool) -> Result<()> {
     Ok(())
 }
 
-/// Waits for SIGTERM or ctrl-c; SIGHUP reads the API keys again, and ends a server that has no file
-/// to read them from: its terminal was closed.
+/// Waits for SIGTERM or ctrl-c; SIGHUP reads API keys and certificate again, and ends a server that
+/// has no file to read them from: its terminal was closed.
 async fn run_until_end(options: &Serve, server: &Server) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
@@ -139,7 +139,10 @@ async fn run_until_end(options: &Serve, server: &Server) -> Result<()> {
                 return interrupted.context("cannot wait for ctrl-c");
             }
             _ = hangup.recv() => match options.source.config {
-                Some(_) => reload_keys(options, server),
+                Some(_) => {
+                    reload_keys(options, server);
+                    server.reload_certificate();
+                }
                 None => return Ok(()),
             }
         }

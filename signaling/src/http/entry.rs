@@ -71,10 +71,10 @@ impl Entry {
             }
             ends = read_header(&mut stream, ends).await?;
         }
-        let Some(Tls(acceptor)) = &self.tls else {
+        let Some(tls) = &self.tls else {
             return Ok(Entered::Http(stream, ends));
         };
-        match acceptor.accept(stream).await {
+        match tls.acceptor().accept(stream).await {
             Ok(stream) => Ok(Entered::Https(Box::new(stream), ends)),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(Closed::Silent),
             Err(_) => Err(Closed::Handshake),

@@ -1,8 +1,7 @@
-//! Accepts connections, with or without TLS, and serves HTTP/1.1 on them.
+//! Accepts connections and serves HTTP/1.1 on those that are for it.
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,9 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 use super::entry::{Entered, Entry, HEAD_TIMEOUT};
 
@@ -27,49 +22,6 @@ const CONNECTIONS_MAX: usize = 16_384;
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-}
-
-/// Certificate and key of this server.
-#[derive(Clone)]
-pub(crate) struct Tls(pub(super) TlsAcceptor);
-
-/// Why certificate and key cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum TlsError {
-    #[error("cannot read {0}: {1}")]
-    Unreadable(String, rustls::pki_types::pem::Error),
-    #[error("certificate and key do not fit: {0}")]
-    Unfit(#[from] rustls::Error),
-}
-
-impl Tls {
-    /// Reads PEM files.
-    pub(crate) fn from_files(cert: &str, key: &str) -> Result<Self, TlsError> {
-        let unreadable = |path: &str| {
-            let path = path.to_owned();
-            move |error| TlsError::Unreadable(path.clone(), error)
-        };
-        let chain = CertificateDer::pem_file_iter(Path::new(cert)).map_err(unreadable(cert))?;
-        let chain = chain
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(unreadable(cert))?;
-        let key_der = PrivateKeyDer::from_pem_file(Path::new(key)).map_err(unreadable(key))?;
-        Self::from_der(chain, key_der)
-    }
-
-    /// Takes a chain and its key.
-    pub(crate) fn from_der(
-        chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
-    }
 }
 
 impl Listener {
