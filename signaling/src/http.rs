@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
 pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
+pub use entry::{TurnDoor, TurnStream};
 pub(crate) use gate::Gate;
 pub(crate) use listen::Listener;
 use problem::problem;

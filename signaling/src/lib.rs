@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
 pub use config::Config;
+pub use http::{TurnDoor, TurnStream};
 
 /// A running server. Dropping it ends it at once; [`Server::shutdown`] says goodbye first.
 pub struct Server {
@@ -143,6 +144,7 @@ impl Server {
         let entry = Entry {
             tls: tls.clone(),
             proxies: Proxies::from_config(&config.http),
+            turn: None,
             metrics: Arc::clone(&metrics),
             within: HEAD_TIMEOUT,
         };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::message::ErrorCode;
@@ -36,6 +37,8 @@ pub struct Metrics {
 pub enum Closed {
     /// TLS could not be agreed on.
     Handshake,
+    /// It was for TURN, which is not served here.
+    NoTurn,
     /// It did not begin with a PROXY header that we take.
     ProxyHeader,
     /// It came from none of the proxies.
@@ -45,8 +48,9 @@ pub enum Closed {
 }
 
 impl Closed {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Handshake,
+        Self::NoTurn,
         Self::ProxyHeader,
         Self::ProxyPeer,
         Self::Silent,
@@ -55,6 +59,7 @@ impl Closed {
     fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
+            Self::NoTurn => "no_turn",
             Self::ProxyHeader => "proxy_header",
             Self::ProxyPeer => "proxy_peer",
             Self::Silent => "silent",
@@ -66,36 +71,17 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help).expect("the name is valid");
-            registry
-                .register(Box::new(gauge.clone()))
-                .expect("the name is new");
-            gauge
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help).expect("the name is valid");
-            registry
-                .register(Box::new(counter.clone()))
-                .expect("the name is new");
-            counter
-        };
-        let counters = |name: &str, help: &str, label: &str| {
+        let gauge = |name, help| registered(&registry, IntGauge::new(name, help));
+        let counter = |name, help| registered(&registry, IntCounter::new(name, help));
+        let counters = |name, help, label| {
             let counters = IntCounterVec::new(Opts::new(name, help), &[label]);
-            let counters = counters.expect("the name is valid");
-            registry
-                .register(Box::new(counters.clone()))
-                .expect("the name is new");
-            counters
+            registered(&registry, counters)
         };
         let expires = Opts::new(
             "plenum_tls_expires_timestamp_seconds",
             "When the certificate that is shown ends, in seconds since 1970",
         );
-        let tls_expires = IntGaugeVec::new(expires, &[]).expect("the name is valid");
-        registry
-            .register(Box::new(tls_expires.clone()))
-            .expect("the name is new");
+        let tls_expires = registered(&registry, IntGaugeVec::new(expires, &[]));
         let connections_closed = counters(
             "plenum_connections_closed_total",
             "Connections closed before a request, by reason",
@@ -191,6 +177,17 @@ impl Metrics {
         }
         text
     }
+}
+
+/// A metric as the registry shows it. Names are constants of this file.
+fn registered<M>(registry: &Registry, metric: prometheus::Result<M>) -> M
+where
+    M: Collector + Clone + 'static,
+{
+    let metric = metric.expect("the name is valid");
+    let shown = registry.register(Box::new(metric.clone()));
+    shown.expect("the name is new");
+    metric
 }
 
 impl Default for Metrics {

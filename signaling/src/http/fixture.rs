@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Ends, Entry, Listener};
+use super::{Ends, Entry, Listener, Tls};
+use crate::metrics::Metrics;
 
 /// The name that the certificates are for.
 pub(crate) const NAME: &str = "meet.example";
@@ -85,6 +86,11 @@ impl Authority {
 }
 
 impl Issued {
+    pub(crate) fn tls(&self, metrics: &Arc<Metrics>) -> Tls {
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        Tls::from_der(vec![self.der()], key, Arc::clone(metrics)).unwrap()
+    }
+
     pub(crate) fn der(&self) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()
     }
@@ -152,6 +158,13 @@ where
     within(stream.read_exact(&mut body)).await.unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     (status, String::from_utf8(body).unwrap())
+}
+
+/// What the other side sends until it closes, however it does.
+pub(crate) async fn until_closed<S: AsyncRead + Unpin>(stream: &mut S) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    within(stream.read_to_end(&mut bytes)).await.ok();
+    bytes
 }
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {

@@ -18,6 +18,8 @@ use files::Files;
 
 /// HTTP/1.1 as ALPN names it (RFC 7301 §6).
 pub(crate) const ALPN_HTTP: &[u8] = b"http/1.1";
+/// TURN as ALPN names it (RFC 7443 §3).
+pub(crate) const ALPN_TURN: &[u8] = b"stun.turn";
 
 /// How this server speaks TLS.
 #[derive(Clone)]
@@ -69,7 +71,7 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+        config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_TURN.to_vec()];
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             shown,
