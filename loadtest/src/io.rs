@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use net::{ReceiveBuffers, UdpSockets};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use sfu::shard::{Arena, Datagram};
-use sfu::{BatchBuffers, BatchedUdp};
 use tokio::sync::oneshot;
 
 use crate::bot::{Agreed, BotPlan};
@@ -29,7 +29,7 @@ pub enum Seat {
     /// An address of its own on the socket that the bots of a thread share.
     Shared(SocketAddr),
     /// A socket of its own.
-    Own(Box<BatchedUdp>),
+    Own(Box<UdpSockets>),
 }
 
 impl Seat {
@@ -96,7 +96,7 @@ pub struct BotThread {
 impl BotThread {
     /// Starts the `index`th thread.
     pub fn start(index: u8, clock: Clock) -> Result<Self> {
-        let socket = BatchedUdp::bind(0, BUFFER_BYTES).context("no UDP socket for the bots")?;
+        let socket = UdpSockets::bind(0, BUFFER_BYTES).context("no UDP socket for the bots")?;
         let port = socket.port();
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_value_and_flags(0, flags)?);
@@ -118,7 +118,7 @@ impl BotThread {
     /// A seat for one more bot: on loopback an address of its own, else a socket of its own.
     pub fn seat(&self, server: IpAddr) -> io::Result<Seat> {
         if !server.is_loopback() || server.is_ipv6() {
-            return Ok(Seat::Own(Box::new(BatchedUdp::bind(0, OWN_BUFFER_BYTES)?)));
+            return Ok(Seat::Own(Box::new(UdpSockets::bind(0, OWN_BUFFER_BYTES)?)));
         }
         let mut taken = self.taken.lock().map_err(|_| io::ErrorKind::Other)?;
         let ip = Ipv4Addr::from(self.first_address + *taken);
@@ -169,12 +169,12 @@ impl Drop for BotThread {
 /// What runs in a thread.
 struct Driver {
     fleet: Fleet,
-    sockets: Vec<BatchedUdp>,
+    sockets: Vec<UdpSockets>,
     /// Which socket has a port.
     ports: HashMap<u16, usize>,
     /// Whose a local address is; with an unspecified address, whose a port is.
     seats: HashMap<SocketAddr, BotKey>,
-    buffers: BatchBuffers,
+    buffers: ReceiveBuffers,
     arena: Arena,
     inbox: Receiver<Order>,
     wake: Arc<EventFd>,
@@ -184,7 +184,7 @@ struct Driver {
 
 impl Driver {
     fn new(
-        shared: BatchedUdp,
+        shared: UdpSockets,
         (inbox, wake): (Receiver<Order>, Arc<EventFd>),
         clock: Clock,
     ) -> Result<Self> {
@@ -193,7 +193,7 @@ impl Driver {
             sockets: Vec::new(),
             ports: HashMap::new(),
             seats: HashMap::new(),
-            buffers: BatchBuffers::new(),
+            buffers: ReceiveBuffers::new(),
             arena: Arena::new(),
             inbox,
             wake,
@@ -204,7 +204,7 @@ impl Driver {
         Ok(driver)
     }
 
-    fn watch(&mut self, socket: BatchedUdp) -> io::Result<()> {
+    fn watch(&mut self, socket: UdpSockets) -> io::Result<()> {
         let number = self.sockets.len() as u64;
         for index in 0..socket.count() {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, number << 1 | index as u64);
@@ -298,7 +298,7 @@ impl Driver {
             stages: self.fleet.stages(),
             missing_streams,
             cpu: cpu.unwrap_or_default(),
-            unsent: self.sockets.iter().map(BatchedUdp::dropped).sum(),
+            unsent: self.sockets.iter().map(UdpSockets::dropped).sum(),
         }
     }
 

@@ -16,13 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use self::batched::{BatchBuffers, BatchedUdp};
 use self::cascades::{Inbox, Inlet};
 use self::driver::Driver;
 use self::placement::{Change, Placement};
 use self::tcp::Identified;
 use self::tcp::listener::{Doorkeeper, Listener, PATIENCE};
-use self::udp::UdpSockets;
 use self::wake::Mailbox;
 use crate::config::Config;
 use crate::ids::{ParticipantId, RoomId};
@@ -30,9 +28,9 @@ use crate::metrics::{Metric, Metrics};
 use crate::peer::dtls::Certificate;
 use crate::sfu::{Command, Event, RoomConfig};
 use crate::shard::ShardOptions;
+use net::UdpSockets;
 
 mod addresses;
-mod batched;
 mod cascades;
 mod driver;
 mod limits;
@@ -40,7 +38,6 @@ mod placement;
 mod quantum;
 mod restart;
 mod tcp;
-mod udp;
 mod wake;
 
 /// The running media core: its threads, and the way to tell them something.

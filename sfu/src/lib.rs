@@ -44,7 +44,7 @@ mod subscriber;
 
 pub use config::Config;
 pub use ids::{Mid, ParticipantId, PayloadType, Rid, RoomId, Ssrc, TrackId};
-pub use io::{BatchBuffers, BatchedUdp, Events, QueueFull, Sfu, StartError};
+pub use io::{Events, QueueFull, Sfu, StartError};
 pub use metrics::{Metric, MetricKind};
 pub use peer::dtls::Certificate;
 pub use sfu::*;

@@ -3,6 +3,8 @@
 //! A shard and its driver each count in a [`Metrics`] of their own; [`Metrics::add`] joins them. Every
 //! metric is declared once, in the tables below, with its name and help text.
 
+use net::UdpCounts;
+
 /// One value as Prometheus shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -299,6 +301,21 @@ impl Metrics {
     /// Counts one closed TCP connection.
     pub fn tcp_refused(&mut self, refusal: TcpRefusal) {
         self.tcp_refused_many(refusal, 1);
+    }
+
+    /// Adds what crossed UDP sockets.
+    pub(crate) fn add_udp(&mut self, counts: &UdpCounts) {
+        self.received_datagrams += counts.received_datagrams;
+        self.received_bytes += counts.received_bytes;
+        self.received_batches += counts.received_batches;
+        self.receive_errors += counts.receive_errors;
+        self.sent_datagrams += counts.sent_datagrams;
+        self.sent_bytes += counts.sent_bytes;
+        self.sent_runs += counts.sent_runs;
+        self.gso_fallbacks += counts.gso_fallbacks;
+        self.send_errors += counts.send_errors;
+        self.dropped_many(DropReason::SocketFull, counts.socket_full);
+        self.dropped_many(DropReason::NoLocalAddress, counts.no_local_address);
     }
 
     /// How much was dropped for a reason so far.

@@ -1,7 +1,6 @@
 //! RTP packets (RFC 3550 §5.1) as views over a datagram, their headers, and their wrapping numbers.
 #![warn(clippy::indexing_slicing)]
 
-pub(crate) mod cursor;
 pub(crate) mod payload;
 mod unwrap;
 
@@ -11,8 +10,8 @@ mod tests;
 pub(crate) use unwrap::{SequenceUnwrapper, TimestampUnwrapper};
 
 #[cfg(test)]
-use cursor::Writer;
-use cursor::{array_at, u16_at, u32_at};
+use net::cursor::Writer;
+use net::cursor::{array_at, u16_at, u32_at};
 
 /// The fixed header's size in bytes.
 pub(crate) const HEADER_BYTES: usize = 12;

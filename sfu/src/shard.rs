@@ -5,11 +5,9 @@
 //! what the service is told.
 
 mod allocation;
-mod arena;
 mod cascades;
 mod control;
 mod data;
-mod datagram;
 mod demux;
 mod feedback;
 mod offer;
@@ -33,7 +31,7 @@ use crate::ids::{ParticipantId, RoomId, TrackId};
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::Peer;
 use crate::peer::dtls::Certificate;
-use crate::peer::ice::stun::Message;
+use crate::peer::ice::check::Check;
 use crate::peer::srtp::SrtpError;
 use crate::peer::transport::{TransportEvent, UnprotectError};
 use crate::publisher::Received;
@@ -43,11 +41,10 @@ use crate::rtp::RtpView;
 use crate::sfu::Event;
 use crate::subscriber::{Flushed, Offered};
 
-pub use self::arena::{ARENA_BYTES, Arena, DATAGRAM_MAX, Run};
 use self::cascades::Cascades;
-pub use self::datagram::{Datagram, Path, Protocol, canonical};
 use self::demux::{Demux, PacketKind, classify};
 use self::panics::Unit;
+pub use net::{ARENA_BYTES, Arena, DATAGRAM_MAX, Datagram, Path, Protocol, Run, canonical};
 
 /// What a shard is made from.
 #[derive(Clone, Debug)]
@@ -178,9 +175,11 @@ impl Shard {
 
     /// A connectivity check: the ufrag it names is ours, the peer's password proves it.
     fn receive_check(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Result<(), DropReason> {
-        let message = Message::parse(bytes).ok_or(DropReason::Malformed)?;
-        let username = message.username.ok_or(DropReason::UnknownPeer)?;
-        let (ufrag, _) = username.split_once(':').ok_or(DropReason::UnknownPeer)?;
+        let check = Check::parse(bytes).ok_or(DropReason::Malformed)?;
+        let (ufrag, _) = check
+            .username
+            .split_once(':')
+            .ok_or(DropReason::UnknownPeer)?;
         let key = self
             .demux
             .peer_named(ufrag)
@@ -188,7 +187,7 @@ impl Shard {
         let peer = self.peers.get_mut(key).ok_or(DropReason::UnknownPeer)?;
         let transport = peer.transport.as_mut().ok_or(DropReason::UnknownPeer)?;
         let had_output = transport.has_output();
-        let change = transport.handle_check(now, path, &message);
+        let change = transport.handle_check(now, path, &check);
         if !had_output && !transport.has_output() {
             return Err(DropReason::BadTag);
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use sfu::BatchedUdp;
+use net::UdpSockets;
 use sfu::shard::{Arena, Path};
 
 use crate::stage::{PACED_ROUNDS, Pace, Sent, Stage};
@@ -77,7 +77,7 @@ pub(crate) struct Floor {
     /// When each of them was sent.
     times: Vec<Instant>,
     packets: usize,
-    server: BatchedUdp,
+    server: UdpSockets,
     arena: Arena,
     payload: Vec<u8>,
     counter: u64,
@@ -107,7 +107,7 @@ impl Floor {
             times,
             packets: list.iter().map(Vec::len).sum(),
             list,
-            server: BatchedUdp::bind(0, 4 << 20).unwrap(),
+            server: UdpSockets::bind(0, 4 << 20).unwrap(),
             arena: Arena::new(),
             payload: (0..1500u32).map(|at| at as u8).collect(),
             counter: 0,
@@ -173,7 +173,7 @@ impl Floor {
         median(rounds)
     }
 
-    fn seal(&mut self, batch: usize, mut send: impl FnMut(&mut BatchedUdp, &mut Arena)) {
+    fn seal(&mut self, batch: usize, mut send: impl FnMut(&mut UdpSockets, &mut Arena)) {
         for &(key, mut path, length) in &self.list[batch] {
             path.local.set_port(self.server.port());
             self.arena.aim(path);

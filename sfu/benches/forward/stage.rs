@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use net::{ReceiveBuffers, UdpSockets};
 use sfu::shard::{Arena, Candidates, Datagram, Path, Shard, ShardOptions};
 use sfu::{
-    BatchBuffers, BatchedUdp, Certificate, Command, Config, Event, JoinOptions, MediaGrants, Mid,
-    Offer, ParticipantId, Publish, RoomConfig, RoomId, Source,
+    Certificate, Command, Config, Event, JoinOptions, MediaGrants, Mid, Offer, ParticipantId,
+    Publish, RoomConfig, RoomId, Source,
 };
 
 use crate::browser::Browser;
@@ -95,7 +96,7 @@ impl Output<'_> {
         }
     }
 
-    fn take(&mut self, arena: &Arena, server: &mut BatchedUdp) {
+    fn take(&mut self, arena: &Arena, server: &mut UdpSockets) {
         match self {
             Self::ThrownAway | Self::Counted => {}
             Self::Sent => server.send(arena),
@@ -128,9 +129,9 @@ pub(crate) struct Stage {
     shard: Shard,
     arena: Arena,
     browsers: Vec<Browser>,
-    server: BatchedUdp,
-    clients: Vec<BatchedUdp>,
-    buffers: BatchBuffers,
+    server: UdpSockets,
+    clients: Vec<UdpSockets>,
+    buffers: ReceiveBuffers,
 }
 
 impl Stage {
@@ -140,7 +141,7 @@ impl Stage {
     )]
     pub(crate) fn connect(scenario: &Scenario) -> Self {
         let now = Instant::now();
-        let server = BatchedUdp::bind(0, 4 << 20).unwrap();
+        let server = UdpSockets::bind(0, 4 << 20).unwrap();
         let udp = vec![SocketAddr::new(
             IpAddr::V4(Ipv4Addr::LOCALHOST),
             server.port(),
@@ -171,7 +172,7 @@ impl Stage {
             browsers: Vec::new(),
             server,
             clients: Vec::new(),
-            buffers: BatchBuffers::new(),
+            buffers: ReceiveBuffers::new(),
         };
         let room = RoomId::new(0, 1);
         let config = RoomConfig::default();
@@ -197,7 +198,7 @@ impl Stage {
             grants: MediaGrants::default(),
             wants: options.wants.clone(),
         };
-        let client = BatchedUdp::bind(0, 1 << 20).unwrap();
+        let client = UdpSockets::bind(0, 1 << 20).unwrap();
         let mut browser =
             Browser::new(self.now, number as u64, number as u16, participant, options);
         browser.address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), client.port());

@@ -16,12 +16,12 @@ use super::cascades::{Content, Delivery, Inbox, Outlet};
 use super::quantum::Quantum;
 use super::restart::Restartable;
 use super::tcp::{Connections, Ready};
-use super::udp::{ReceiveBuffers, UdpSockets};
 use super::{COMMANDS_MAX, Input, Link, lock};
 use crate::cascade::Notice;
 use crate::metrics::{DropReason, Metrics};
 use crate::sfu::Event;
 use crate::shard::{Arena, Datagram, Path, Protocol, Shard, ShardOptions};
+use net::{ReceiveBuffers, UdpSockets};
 
 /// One media thread: a shard, its sockets and its queues.
 pub(super) struct Driver {
@@ -221,8 +221,7 @@ impl Driver {
         let mut datagrams = recycle(std::mem::take(&mut self.datagrams));
         // One batch: the socket is still readable when there is more, and what this one caused
         // goes out first.
-        self.udp
-            .receive(index, &mut self.buffers, &mut datagrams, &mut self.metrics);
+        self.udp.receive(index, &mut self.buffers, &mut datagrams);
         if !datagrams.is_empty() {
             self.shard
                 .call(now, |shard| shard.handle_batch(now, &mut datagrams));
@@ -349,7 +348,7 @@ impl Driver {
         if self.arena.runs().is_empty() {
             return;
         }
-        self.udp.send(&self.arena, &mut self.metrics);
+        self.udp.send(&self.arena);
         for run in self.arena.runs() {
             if let Path {
                 protocol: Protocol::Tcp(number),
@@ -393,6 +392,7 @@ impl Driver {
     fn publish(&mut self, now: Instant) {
         let mut sum = self.shard.metrics();
         sum.add(&self.metrics);
+        sum.add_udp(self.udp.counts());
         let elapsed_ms = now.saturating_duration_since(self.published_at).as_millis();
         let packets = sum.rtp_sent_packets - self.published_packets;
         let elapsed_ms = u64::try_from(elapsed_ms).unwrap_or(u64::MAX).max(1);

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::udp::UdpSockets;
+use net::UdpSockets;
 
 /// A native participant takes one descriptor, two over TCP: rooms of 5,000 and some to spare.
 const FILES_WANTED: u64 = 65_536;

@@ -1,6 +1,6 @@
 //! ICE as a lite agent (RFC 8445 §2.5): answers checks, follows nominations, watches consent.
 
-pub(crate) mod stun;
+pub(crate) mod check;
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::shard::Path;
 
-use stun::Message;
+use check::Check;
 
 /// One side's short-term credentials (RFC 8445 §5.3).
 #[derive(Clone, PartialEq, Eq)]
@@ -136,31 +136,32 @@ impl IceLite {
     /// Answers a connectivity check that arrived on `tuple`.
     ///
     /// A check that does not prove it knows our password gets no reply and changes nothing, so that
-    /// we never answer to a spoofed source. `out` takes up to `stun::RESPONSE_BYTES_MAX` bytes.
+    /// we never answer to a spoofed source. `out` takes up to
+    /// `check::RESPONSE_BYTES_MAX` bytes.
     /// RFC 8445 §7.3.
     pub(crate) fn handle_check(
         &mut self,
         now: Instant,
         tuple: Path,
-        message: &Message<'_>,
+        check: &Check<'_>,
         out: &mut [u8],
     ) -> CheckOutcome {
-        let Some(is_current) = self.authenticate(message) else {
+        let Some(is_current) = self.authenticate(check) else {
             return CheckOutcome::default();
         };
-        if let Some(reply_len) = self.refuse(message, is_current, out) {
+        if let Some(reply_len) = self.refuse(check, is_current, out) {
             return CheckOutcome {
                 reply_len,
                 ..CheckOutcome::default()
             };
         }
         let key = self.password(is_current).as_bytes();
-        let reply_len = stun::write_success(out, &message.transaction_id, tuple.remote, key);
+        let reply_len = check::write_success(out, &check.transaction_id, tuple.remote, key);
         if is_current {
             self.previous = None;
         }
         let (is_new, evicted) = self.validate(now, tuple);
-        let is_selected = message.use_candidate && self.selected != Some(tuple);
+        let is_selected = check.use_candidate && self.selected != Some(tuple);
         if is_selected {
             self.selected = Some(tuple);
         }
@@ -238,14 +239,10 @@ impl IceLite {
     }
 
     /// Whether the check was made with current credentials (`true`) or those before a restart.
-    fn authenticate(&self, message: &Message<'_>) -> Option<bool> {
-        if !message.is_binding_request() {
-            return None;
-        }
+    fn authenticate(&self, check: &Check<'_>) -> Option<bool> {
         let matches = |pairing: &Pairing| {
-            let names = |username| pairing.is_named_by(username);
-            message.username.is_some_and(names)
-                && message.verify_integrity(pairing.local.pwd.as_bytes())
+            pairing.is_named_by(check.username)
+                && check.verify_integrity(pairing.local.pwd.as_bytes())
         };
         if matches(&self.current) {
             return Some(true);
@@ -264,19 +261,19 @@ impl IceLite {
     ///
     /// Only full agents repair role conflicts (RFC 8445 §7.3.1.1). A peer that believes to be
     /// controlled would wait for our nomination for ever, so it is told to switch (487).
-    fn refuse(&self, message: &Message<'_>, is_current: bool, out: &mut [u8]) -> Option<usize> {
-        let unknown = message.unknown_required();
+    fn refuse(&self, check: &Check<'_>, is_current: bool, out: &mut [u8]) -> Option<usize> {
+        let unknown = check.unknown_required();
         let code = if !unknown.is_empty() {
             UNKNOWN_ATTRIBUTE
-        } else if message.ice_controlled.is_some() {
+        } else if check.is_controlled {
             ROLE_CONFLICT
         } else {
             return None;
         };
-        let key = Some(self.password(is_current).as_bytes());
-        Some(stun::write_error(
+        let key = self.password(is_current).as_bytes();
+        Some(check::write_error(
             out,
-            &message.transaction_id,
+            &check.transaction_id,
             code,
             unknown,
             key,

@@ -12,7 +12,7 @@ pub(crate) use write::{
     SenderReportFields, write_fir, write_nack, write_pli, write_rr, write_sdes_cname, write_sr,
 };
 
-use crate::rtp::cursor::{array_at, u16_at, u32_at, u64_at};
+use net::cursor::{array_at, u16_at, u32_at, u64_at};
 
 /// The packets of one datagram, compound or reduced-size (RFC 5506), in wire order.
 ///

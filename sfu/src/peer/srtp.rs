@@ -10,8 +10,8 @@ mod tests;
 
 use thiserror::Error;
 
-use crate::rtp::cursor::{u16_at, u32_at};
 use crate::rtp::{HEADER_BYTES, RtpView};
+use net::cursor::{u16_at, u32_at};
 
 use cipher::Cipher;
 use replay::Sources;

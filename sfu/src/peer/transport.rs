@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::metrics::{DropReason, Metrics};
 use crate::peer::dtls::{Certificate, Dtls, DtlsOutput, DtlsRole, Fingerprint, SrtpKeying};
-use crate::peer::ice::stun::{Message, RESPONSE_BYTES_MAX};
+use crate::peer::ice::check::{Check, RESPONSE_BYTES_MAX};
 use crate::peer::ice::{Credentials, IceChange, IceLite, IceState};
 use crate::peer::sctp::{DataChannels, DataEvent, SendError};
 use crate::peer::srtp::{KeyError, ReceiveContext, SendContext, SrtpError};
@@ -150,10 +150,10 @@ impl Transport {
         &mut self,
         now: Instant,
         path: Path,
-        message: &Message<'_>,
+        check: &Check<'_>,
     ) -> PathChange {
         let mut reply = [0; RESPONSE_BYTES_MAX];
-        let outcome = self.ice.handle_check(now, path, message, &mut reply);
+        let outcome = self.ice.handle_check(now, path, check, &mut reply);
         self.look_at_consent(now);
         if let Some(reply) = reply
             .get(..outcome.reply_len)

@@ -16,9 +16,9 @@ use nix::sys::socket::{
 use super::Identified;
 use super::framing::{FIRST_FRAME_BYTES_MAX, HEADER_BYTES, Opening, opening};
 use crate::io::Link;
-use crate::io::udp::is_family_missing;
 use crate::io::wake::Mailbox;
 use crate::metrics::{Metrics, TcpRefusal};
+use net::is_family_missing;
 
 /// The sockets that take connections.
 #[derive(Debug)]

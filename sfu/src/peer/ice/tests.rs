@@ -8,7 +8,11 @@ use std::net::SocketAddr;
 
 use crate::shard::{Protocol, canonical};
 
-use super::stun::{Class, RESPONSE_BYTES_MAX, Request, Role, write_request};
+use net::stun::{
+    BINDING, Class, ERROR_CODE, Integrity, Message, MessageWriter, XOR_MAPPED_ADDRESS,
+};
+
+use super::check::{RESPONSE_BYTES_MAX, Request, Role, write_request};
 use super::*;
 
 fn credentials(ufrag: &str, pwd: &str) -> Credentials {
@@ -59,7 +63,6 @@ impl Pair {
         let request = Request {
             transaction_id: [7; 12],
             username: &self.username,
-            priority: 1,
             role,
             use_candidate,
         };
@@ -70,8 +73,8 @@ impl Pair {
 
     fn send(&mut self, tuple: Path, bytes: &[u8]) -> (CheckOutcome, Vec<u8>) {
         let mut out = [0; RESPONSE_BYTES_MAX];
-        let message = Message::parse(bytes).unwrap();
-        let outcome = self.ice.handle_check(self.now, tuple, &message, &mut out);
+        let check = Check::parse(bytes).unwrap();
+        let outcome = self.ice.handle_check(self.now, tuple, &check, &mut out);
         (outcome, out[..outcome.reply_len].to_vec())
     }
 
@@ -149,8 +152,9 @@ fn replies_carry_the_mapped_address_and_our_integrity() {
         (reply.class, reply.transaction_id),
         (Class::Success, [7; 12])
     );
-    assert_eq!(reply.mapped, Some(tuple(5).remote));
-    assert!(reply.verify_integrity(b"our-password-of-22-chars"));
+    let mapped = reply.attribute(XOR_MAPPED_ADDRESS).unwrap();
+    assert_eq!(reply.xor_address(mapped), Some(tuple(5).remote));
+    assert!(is_ours(&reply));
 }
 
 #[test]
@@ -188,25 +192,17 @@ fn no_check_is_answered_before_the_peers_credentials_are_known() {
 }
 
 #[test]
-fn responses_and_indications_are_ignored() {
-    let mut pair = Pair::new();
+fn responses_and_indications_are_no_checks() {
+    let pair = Pair::new();
     let mut bytes = pair.request(Role::Controlling(1), true);
-    for class in [0x01, 0x10] {
-        bytes[0..2].copy_from_slice(&if class == 1 { [1, 1] } else { [0, 0x11] });
-        let Some(message) = Message::parse(&bytes[..bytes.len()]) else {
-            continue;
-        };
-        let outcome = pair
-            .ice
-            .handle_check(pair.now, tuple(1), &message, &mut [0; 128]);
-        assert_eq!(outcome, CheckOutcome::default());
+    let end = bytes.len() - 8; // without the fingerprint, which would no longer fit
+    let stated = (end - 20) as u16;
+    bytes[2..4].copy_from_slice(&stated.to_be_bytes());
+    assert!(Check::parse(&bytes[..end]).is_some());
+    for kind in [[1, 1], [0, 0x11]] {
+        bytes[0..2].copy_from_slice(&kind);
+        assert!(Check::parse(&bytes[..end]).is_none());
     }
-    let mut out = [0; RESPONSE_BYTES_MAX];
-    let length = stun::write_success(&mut out, &[1; 12], tuple(1).remote, b"x");
-    assert_eq!(
-        pair.send(tuple(1), &out[..length]).0,
-        CheckOutcome::default()
-    );
 }
 
 #[test]
@@ -216,8 +212,8 @@ fn a_peer_that_thinks_it_is_controlled_is_told_to_switch() {
     let (outcome, reply) = pair.send(tuple(1), &request);
     assert_eq!(outcome.change, None);
     let reply = Message::parse(&reply).unwrap();
-    assert_eq!((reply.class, reply.error_code), (Class::Error, Some(487)));
-    assert!(reply.verify_integrity(b"our-password-of-22-chars"));
+    assert_eq!((reply.class, error_code(&reply)), (Class::Error, 487));
+    assert!(is_ours(&reply));
     assert!(!pair.ice.is_valid_source(tuple(1)));
 }
 
@@ -252,7 +248,7 @@ fn old_credentials_stay_valid_until_the_first_check_with_new_ones() {
     let (outcome, reply) = pair.send(tuple(1), &request);
     assert!(outcome.reply_len > 0);
     let reply = Message::parse(&reply).unwrap();
-    assert!(reply.verify_integrity(b"our-password-of-22-chars"));
+    assert!(is_ours(&reply));
 
     (pair.username, pair.password) = ("new-ours:they".to_owned(), "new-password".to_owned());
     assert_eq!(
@@ -363,22 +359,28 @@ fn unknown_required_attributes_are_refused_with_420() {
     let bytes = with_attribute_before_integrity(&request, 0x7abc, pair.password.as_bytes());
     let (outcome, reply) = pair.send(tuple(1), &bytes);
     assert_eq!(outcome.change, None);
-    assert_eq!(Message::parse(&reply).unwrap().error_code, Some(420));
+    assert_eq!(error_code(&Message::parse(&reply).unwrap()), 420);
 }
 
 fn with_attribute_before_integrity(request: &[u8], kind: u16, key: &[u8]) -> Vec<u8> {
-    use hmac::Mac;
-    let at = Message::parse(request).unwrap().integrity_offset().unwrap();
-    let mut bytes = request[..at].to_vec();
-    bytes.extend(kind.to_be_bytes());
-    bytes.extend([0, 0]);
-    let length = (bytes.len() - 20 + 24) as u16;
-    bytes[2..4].copy_from_slice(&length.to_be_bytes());
-    let mut mac = <hmac::Hmac<sha1::Sha1> as Mac>::new_from_slice(key).unwrap();
-    mac.update(&bytes);
-    bytes.extend([0, 8, 0, 20]);
-    bytes.extend(mac.finalize().into_bytes());
-    bytes
+    let request = Message::parse(request).unwrap();
+    let mut out = [0; 256];
+    let id = &request.transaction_id;
+    let mut writer = MessageWriter::new(&mut out, Class::Request, BINDING, id).unwrap();
+    for (kind, value) in request.attributes().chain([(kind, &[][..])]) {
+        writer.put(kind, value).unwrap();
+    }
+    let length = writer.finish(Some(Integrity::Sha1(key))).unwrap();
+    out[..length].to_vec()
+}
+
+fn is_ours(reply: &Message<'_>) -> bool {
+    reply.verify(Integrity::Sha1(b"our-password-of-22-chars"))
+}
+
+fn error_code(reply: &Message<'_>) -> u16 {
+    let value = reply.attribute(ERROR_CODE).unwrap();
+    u16::from(value[2]) * 100 + u16::from(value[3])
 }
 
 #[test]
@@ -403,19 +405,19 @@ fn no_truncation_of_a_check_changes_state() {
     let mut pair = Pair::new();
     let request = pair.request(Role::Controlling(1), true);
     for length in 0..request.len() {
-        assert!(Message::parse(&request[..length]).is_none());
+        assert!(Check::parse(&request[..length]).is_none());
         let mut bytes = request[..length / 4 * 4].to_vec();
         if bytes.len() >= 20 {
             let stated = (bytes.len() - 20) as u16;
             bytes[2..4].copy_from_slice(&stated.to_be_bytes());
-            let Some(message) = Message::parse(&bytes) else {
+            let Some(check) = Check::parse(&bytes) else {
                 continue;
             };
             // Without its fingerprint alone the check is still whole.
             if bytes.len() + 8 < request.len() {
                 let outcome = pair
                     .ice
-                    .handle_check(pair.now, tuple(1), &message, &mut [0; 128]);
+                    .handle_check(pair.now, tuple(1), &check, &mut [0; 128]);
                 assert_eq!(outcome, CheckOutcome::default());
             }
         }

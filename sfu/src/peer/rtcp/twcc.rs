@@ -1,7 +1,7 @@
 //! Transport-wide congestion control feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 #![warn(clippy::indexing_slicing)]
 
-use crate::rtp::cursor::{array_at, u16_at};
+use net::cursor::{array_at, u16_at};
 
 use super::write::{begin_feedback, finish};
 use super::{TRANSPORT_FEEDBACK, TWCC};

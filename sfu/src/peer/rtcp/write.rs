@@ -2,7 +2,7 @@
 //! fit. Compound packets are made by writing one behind the other.
 #![warn(clippy::indexing_slicing)]
 
-use crate::rtp::cursor::Writer;
+use net::cursor::Writer;
 
 use super::{
     FIR, NACK, PAYLOAD_FEEDBACK, PLI, RECEIVER_REPORT, ReportBlock, SENDER_REPORT,

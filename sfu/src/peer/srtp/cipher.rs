@@ -8,7 +8,7 @@ use ctr::{Ctr128BE, CtrCore};
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
 
-use crate::rtp::cursor::u32_at;
+use net::cursor::u32_at;
 
 use super::{INDEX_WORD_BYTES, KeyError, SrtpError};
 

@@ -45,8 +45,11 @@ impl Path {
 pub enum Protocol {
     /// One UDP datagram each.
     Udp,
-    /// Framed by RFC 4571 on the TCP connection with this number (never reused by a driver).
+    /// Framed on the TCP connection with this number (never reused by a driver): by RFC 4571 for media,
+    /// by the messages' own lengths for TURN.
     Tcp(u64),
+    /// Through the allocation with this number of our own TURN server, without leaving the process.
+    Relayed(u64),
 }
 
 /// The one form of an address: IPv4-mapped IPv6 becomes IPv4, the flow label is dropped.

@@ -6,7 +6,6 @@ use super::*;
 struct End {
     sockets: UdpSockets,
     buffers: ReceiveBuffers,
-    metrics: Metrics,
 }
 
 impl End {
@@ -15,7 +14,6 @@ impl End {
         Self {
             sockets,
             buffers: ReceiveBuffers::new(),
-            metrics: Metrics::default(),
         }
     }
 
@@ -35,7 +33,7 @@ impl End {
             arena.aim(path);
             arena.commit(datagram.len());
         }
-        self.sockets.send(&arena, &mut self.metrics);
+        self.sockets.send(&arena);
     }
 
     /// Waits until `count` datagrams are here, or for a second.
@@ -45,9 +43,8 @@ impl End {
         while received.len() < count && Instant::now() < deadline {
             for index in 0..self.sockets.count() {
                 let mut datagrams = Vec::new();
-                let (buffers, metrics) = (&mut self.buffers, &mut self.metrics);
                 self.sockets
-                    .receive(index, buffers, &mut datagrams, metrics);
+                    .receive(index, &mut self.buffers, &mut datagrams);
                 let owned = |d: &Datagram<'_>| (d.path, d.ecn, d.bytes.to_vec());
                 received.extend(datagrams.iter().map(owned));
             }
@@ -81,11 +78,14 @@ fn runs_arrive_as_the_datagrams_they_were_made_of() {
         }
         assert_eq!(bytes_of(received), frame(), "{ip}");
         assert_eq!(
-            (near.metrics.sent_datagrams, near.metrics.sent_runs),
+            (
+                near.sockets.counts.sent_datagrams,
+                near.sockets.counts.sent_runs
+            ),
             (10, 2)
         );
-        assert_eq!(near.metrics.gso_fallbacks, 0);
-        assert_eq!(far.metrics.received_datagrams, 10);
+        assert_eq!(near.sockets.counts.gso_fallbacks, 0);
+        assert_eq!(far.sockets.counts.received_datagrams, 10);
     }
 }
 
@@ -96,7 +96,10 @@ fn without_segmentation_the_same_datagrams_arrive() {
     near.send("127.0.0.1", far.at("127.0.0.1"), &frame());
     assert_eq!(bytes_of(far.receive(10)), frame());
     assert_eq!(
-        (near.metrics.sent_datagrams, near.metrics.sent_runs),
+        (
+            near.sockets.counts.sent_datagrams,
+            near.sockets.counts.sent_runs
+        ),
         (10, 10)
     );
 }
@@ -117,9 +120,18 @@ fn a_refused_run_goes_out_as_single_datagrams() {
         segment_bytes: Some(1000),
     };
     let refusal = io::Error::from_raw_os_error(libc::EIO);
-    near.sockets.sockets[0].transmit_single(&run, &refusal, &mut near.metrics);
+    let UdpSockets {
+        sockets, counts, ..
+    } = &mut near.sockets;
+    sockets[0].transmit_single(&run, &refusal, counts);
     assert_eq!(bytes_of(far.receive(3)).concat(), bytes[..3000]);
-    assert_eq!((near.metrics.gso_fallbacks, near.metrics.sent_runs), (1, 3));
+    assert_eq!(
+        (
+            near.sockets.counts.gso_fallbacks,
+            near.sockets.counts.sent_runs
+        ),
+        (1, 3)
+    );
     assert_eq!(near.sockets.sockets[0].segmentation, Segmentation::Off);
 }
 
@@ -138,13 +150,16 @@ fn one_refusal_that_may_be_about_one_path_changes_nothing_for_others() {
         segment_bytes: Some(100),
     };
     let refusal = io::Error::from_raw_os_error(libc::EINVAL);
-    let socket = &mut near.sockets.sockets[0];
-    socket.transmit_single(&run, &refusal, &mut near.metrics);
+    let UdpSockets {
+        sockets, counts, ..
+    } = &mut near.sockets;
+    let socket = &mut sockets[0];
+    socket.transmit_single(&run, &refusal, counts);
     assert_eq!(socket.segmentation, Segmentation::On { refused: 1 });
-    socket.transmit(&[run], &mut near.metrics);
+    socket.transmit(&[run], counts);
     assert_eq!(socket.segmentation, Segmentation::On { refused: 0 });
     for _ in 0..REFUSALS_MAX {
-        socket.transmit_single(&run, &refusal, &mut near.metrics);
+        socket.transmit_single(&run, &refusal, counts);
     }
     assert_eq!(socket.segmentation, Segmentation::Off);
 }
@@ -166,10 +181,14 @@ fn a_path_the_kernel_refuses_does_not_hold_up_the_others() {
             arena.commit(100);
         }
     }
-    near.sockets.send(&arena, &mut near.metrics);
+    near.sockets.send(&arena);
     assert_eq!(far.receive(4).len(), 4);
-    assert!(near.metrics.send_errors >= 2, "{:?}", near.metrics);
-    assert_eq!(near.metrics.sent_datagrams, 4);
+    assert!(
+        near.sockets.counts.send_errors >= 2,
+        "{:?}",
+        near.sockets.counts
+    );
+    assert_eq!(near.sockets.counts.sent_datagrams, 4);
 }
 
 #[test]
@@ -225,7 +244,7 @@ fn more_runs_than_one_call_takes_all_arrive() {
         arena.aim(path);
         arena.commit(1);
     }
-    near.sockets.send(&arena, &mut near.metrics);
+    near.sockets.send(&arena);
     let mut received = bytes_of(far.receive(150)).concat();
     received.sort_unstable();
     assert_eq!(received, (0..150).collect::<Vec<u8>>());

@@ -1,23 +1,52 @@
 //! Batched UDP: recvmmsg with GRO, sendmmsg with GSO, local addresses and ECN bits.
+#![expect(clippy::disallowed_types, reason = "I/O lives here")]
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests wait for datagrams"))]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use self::kernel::Received;
-pub(crate) use self::socket::is_family_missing;
+pub use self::socket::is_family_missing;
 use self::socket::{open, receive_buffer, send_buffer};
-use crate::metrics::{DropReason, Metrics};
-use crate::shard::{Arena, Datagram, Path, Protocol, Run};
+use crate::{Arena, Datagram, Path, Protocol, Run};
 
 mod kernel;
 mod socket;
 
-/// The UDP sockets of a shard: one for each IP version the machine has, on one port.
+/// UDP sockets of one port on all local addresses: one for each IP version the machine has.
 #[derive(Debug)]
-pub(crate) struct UdpSockets {
+pub struct UdpSockets {
     sockets: Vec<Socket>,
     port: u16,
+    counts: UdpCounts,
+}
+
+/// What crossed the sockets of one port since they were bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UdpCounts {
+    /// Datagrams received.
+    pub received_datagrams: u64,
+    /// Their bytes, without IP and UDP headers.
+    pub received_bytes: u64,
+    /// Receive calls that returned datagrams.
+    pub received_batches: u64,
+    /// Receives that failed.
+    pub receive_errors: u64,
+    /// Datagrams the kernel took.
+    pub sent_datagrams: u64,
+    /// Their bytes, without IP and UDP headers.
+    pub sent_bytes: u64,
+    /// Sends, each of one datagram or of a run of them.
+    pub sent_runs: u64,
+    /// Runs the kernel refused to segment.
+    pub gso_fallbacks: u64,
+    /// Sends the kernel refused for another reason than a full buffer.
+    pub send_errors: u64,
+    /// Datagrams dropped because the kernel's send buffer was full.
+    pub socket_full: u64,
+    /// Datagrams of which the kernel did not say which local address they reached.
+    pub no_local_address: u64,
 }
 
 #[derive(Debug)]
@@ -38,8 +67,12 @@ enum Segmentation {
 }
 
 impl UdpSockets {
-    /// Binds the wildcard addresses; port 0 takes one that is free for both IP versions.
-    pub(crate) fn bind(port: u16, buffer_bytes: usize) -> io::Result<Self> {
+    /// Binds the wildcard addresses and asks for kernel buffers of this size; port 0 takes one that is
+    /// free for both IP versions.
+    ///
+    /// # Errors
+    /// The port cannot be had, or the system gives no descriptor.
+    pub fn bind(port: u16, buffer_bytes: usize) -> io::Result<Self> {
         let mut tries = if port == 0 { 16 } else { 1 };
         loop {
             tries -= 1;
@@ -74,28 +107,43 @@ impl UdpSockets {
         if sockets.is_empty() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
-        Ok(Self { sockets, port })
+        let counts = UdpCounts::default();
+        Ok(Self {
+            sockets,
+            port,
+            counts,
+        })
+    }
+
+    /// What crossed these sockets.
+    pub fn counts(&self) -> &UdpCounts {
+        &self.counts
+    }
+
+    /// Datagrams that were to be sent and went nowhere.
+    pub fn dropped(&self) -> u64 {
+        self.counts.socket_full + self.counts.send_errors
     }
 
     /// The port of all sockets.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// How many sockets there are: 1 or 2.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sockets.len()
     }
 
     /// Whether there is a socket for addresses of this IP version.
-    pub(crate) fn reaches(&self, address: IpAddr) -> bool {
+    pub fn reaches(&self, address: IpAddr) -> bool {
         self.sockets
             .iter()
             .any(|socket| socket.is_ipv6 == address.is_ipv6())
     }
 
     /// The smallest receive buffer the kernel gave, in bytes of its own counting.
-    pub(crate) fn receive_buffer_bytes(&self) -> usize {
+    pub fn receive_buffer_bytes(&self) -> usize {
         let sizes = self
             .sockets
             .iter()
@@ -104,14 +152,14 @@ impl UdpSockets {
     }
 
     /// The smallest send buffer the kernel gave, in bytes of its own counting.
-    pub(crate) fn send_buffer_bytes(&self) -> usize {
+    pub fn send_buffer_bytes(&self) -> usize {
         let sizes = self.sockets.iter();
         let sizes = sizes.map(|socket| send_buffer(&socket.socket));
         sizes.min().unwrap_or_default()
     }
 
     /// The descriptor of a socket, to wait for; the last one when there are fewer.
-    pub(crate) fn fd(&self, index: usize) -> BorrowedFd<'_> {
+    pub fn fd(&self, index: usize) -> BorrowedFd<'_> {
         self.sockets[index.min(self.sockets.len() - 1)]
             .socket
             .as_fd()
@@ -120,33 +168,33 @@ impl UdpSockets {
     /// Takes one batch from a socket, without waiting.
     ///
     /// Allocation-free once `datagrams` has grown to the largest batch.
-    pub(crate) fn receive<'b>(
-        &self,
+    pub fn receive<'b>(
+        &mut self,
         index: usize,
         buffers: &'b mut ReceiveBuffers,
         datagrams: &mut Vec<Datagram<'b>>,
-        metrics: &mut Metrics,
     ) {
-        self.sockets[index].receive(buffers, datagrams, metrics);
+        self.sockets[index].receive(buffers, datagrams, &mut self.counts);
     }
 
     /// Sends every UDP run of an arena. What the kernel does not take at once is dropped and counted.
-    pub(crate) fn send(&mut self, arena: &Arena, metrics: &mut Metrics) {
+    pub fn send(&mut self, arena: &Arena) {
+        let counts = &mut self.counts;
         for socket in &mut self.sockets {
             let mut batch = Batch::default();
             for run in arena.runs() {
                 let is_ours = run.path.protocol == Protocol::Udp
                     && run.path.remote.is_ipv6() == socket.is_ipv6;
                 if is_ours {
-                    socket.queue(Message::of(run, arena.bytes(run)), &mut batch, metrics);
+                    socket.queue(Message::of(run, arena.bytes(run)), &mut batch, counts);
                 }
             }
-            socket.transmit(batch.messages(), metrics);
+            socket.transmit(batch.messages(), counts);
         }
     }
 
-    /// Sends every datagram by itself from now on.
-    pub(super) fn disable_segmentation(&mut self) {
+    /// Sends every datagram by itself from now on, as where the kernel cannot cut runs up.
+    pub fn disable_segmentation(&mut self) {
         for socket in &mut self.sockets {
             socket.segmentation = Segmentation::Off;
         }
@@ -241,40 +289,40 @@ impl<'a> Batch<'a> {
 }
 
 impl Socket {
-    fn queue<'a>(&mut self, message: Message<'a>, batch: &mut Batch<'a>, metrics: &mut Metrics) {
+    fn queue<'a>(&mut self, message: Message<'a>, batch: &mut Batch<'a>, counts: &mut UdpCounts) {
         if self.segmentation == Segmentation::Off && message.segment_bytes.is_some() {
             for datagram in message.datagrams() {
-                self.queue(datagram, batch, metrics);
+                self.queue(datagram, batch, counts);
             }
             return;
         }
         batch.push(message);
         if batch.is_full() {
-            self.transmit(batch.messages(), metrics);
+            self.transmit(batch.messages(), counts);
             batch.count = 0;
         }
     }
 
-    fn transmit(&mut self, messages: &[Message<'_>], metrics: &mut Metrics) {
+    fn transmit(&mut self, messages: &[Message<'_>], counts: &mut UdpCounts) {
         let mut rest = messages;
         while let Some((first, after)) = rest.split_first() {
             match kernel::send(&self.socket, rest) {
                 Ok(sent) => {
                     let (sent, unsent) = rest.split_at(sent.clamp(1, rest.len()));
-                    self.count_sent(sent, metrics);
+                    self.count_sent(sent, counts);
                     rest = unsent;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let dropped = rest.iter().map(Message::datagram_count).sum::<usize>();
-                    metrics.dropped_many(DropReason::SocketFull, dropped as u64);
+                    counts.socket_full += dropped as u64;
                     return;
                 }
                 Err(error) => {
                     if first.segment_bytes.is_some() && refuses_segmentation(&error) {
-                        self.transmit_single(first, &error, metrics);
+                        self.transmit_single(first, &error, counts);
                     } else {
-                        metrics.send_errors += 1;
+                        counts.send_errors += 1;
                     }
                     rest = after;
                 }
@@ -284,8 +332,8 @@ impl Socket {
 
     /// Sends the datagrams of a refused run one by one. Some refusals concern one path only (its
     /// MTU, a local address that is gone), so only a clear or a lasting one ends segmentation.
-    fn transmit_single(&mut self, run: &Message<'_>, error: &io::Error, metrics: &mut Metrics) {
-        metrics.gso_fallbacks += 1;
+    fn transmit_single(&mut self, run: &Message<'_>, error: &io::Error, counts: &mut UdpCounts) {
+        counts.gso_fallbacks += 1;
         let is_for_good = matches!(error.raw_os_error(), Some(libc::EIO | libc::ENOPROTOOPT));
         self.segmentation = match self.segmentation {
             Segmentation::On { refused } if !is_for_good && refused + 1 < REFUSALS_MAX => {
@@ -305,14 +353,14 @@ impl Socket {
             }
             batch.push(datagram);
         }
-        self.transmit(batch.messages(), metrics);
+        self.transmit(batch.messages(), counts);
     }
 
-    fn count_sent(&mut self, sent: &[Message<'_>], metrics: &mut Metrics) {
-        metrics.sent_runs += sent.len() as u64;
+    fn count_sent(&mut self, sent: &[Message<'_>], counts: &mut UdpCounts) {
+        counts.sent_runs += sent.len() as u64;
         for message in sent {
-            metrics.sent_datagrams += message.datagram_count() as u64;
-            metrics.sent_bytes += message.bytes.len() as u64;
+            counts.sent_datagrams += message.datagram_count() as u64;
+            counts.sent_bytes += message.bytes.len() as u64;
         }
         if let Segmentation::On { refused } = &mut self.segmentation
             && sent.iter().any(|message| message.segment_bytes.is_some())
@@ -325,27 +373,27 @@ impl Socket {
         &self,
         buffers: &'b mut ReceiveBuffers,
         datagrams: &mut Vec<Datagram<'b>>,
-        metrics: &mut Metrics,
+        counts: &mut UdpCounts,
     ) {
         let mut received = [Received::NONE; SLOTS];
         let count = match kernel::receive(&self.socket, &mut buffers.0, &mut received) {
             Ok(count) => count,
             Err(error) => {
-                metrics.receive_errors += u64::from(error.kind() != io::ErrorKind::WouldBlock);
+                counts.receive_errors += u64::from(error.kind() != io::ErrorKind::WouldBlock);
                 return;
             }
         };
-        metrics.received_batches += 1;
+        counts.received_batches += 1;
         for (slot, received) in buffers.0.chunks_mut(SLOT_BYTES).zip(&received[..count]) {
             let Some(path) = path_of(received, self.port) else {
-                metrics.dropped(DropReason::NoLocalAddress);
+                counts.no_local_address += 1;
                 continue;
             };
             let bytes = &mut slot[..received.length.min(SLOT_BYTES)];
-            metrics.received_bytes += bytes.len() as u64;
+            counts.received_bytes += bytes.len() as u64;
             let segment_bytes = received.segment_bytes.unwrap_or(SLOT_BYTES).max(1);
             for bytes in bytes.chunks_mut(segment_bytes) {
-                metrics.received_datagrams += 1;
+                counts.received_datagrams += 1;
                 datagrams.push(Datagram {
                     path,
                     ecn: received.ecn,
@@ -356,12 +404,19 @@ impl Socket {
     }
 }
 
-/// Where received bytes go: one slot for each message of a recvmmsg call.
+/// Where received bytes go: one slot for each message of a recvmmsg call; may serve many sockets in turn.
 #[derive(Debug)]
-pub(crate) struct ReceiveBuffers(Box<[u8]>);
+pub struct ReceiveBuffers(Box<[u8]>);
+
+impl Default for ReceiveBuffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl ReceiveBuffers {
-    pub(crate) fn new() -> Self {
+    /// Makes room for one batch.
+    pub fn new() -> Self {
         Self(vec![0; SLOTS * SLOT_BYTES].into_boxed_slice())
     }
 }

@@ -1,6 +1,6 @@
 //! The send arena of a shard: datagrams for the kernel, in runs that segmentation offload can take.
 
-use crate::shard::Path;
+use crate::Path;
 
 /// What one `flush` wants sent: a byte arena and the runs in it, in order.
 #[derive(Debug, Default)]
@@ -52,10 +52,15 @@ impl Arena {
 
     /// Room for one datagram, or `None` when the arena should be sent first.
     pub fn reserve(&mut self) -> Option<&mut [u8]> {
+        self.reserve_bytes(DATAGRAM_MAX)
+    }
+
+    /// Room for a datagram of `bytes` bytes, which may exceed `DATAGRAM_MAX`.
+    pub fn reserve_bytes(&mut self, bytes: usize) -> Option<&mut [u8]> {
         if self.runs.len() == self.runs.capacity() {
             return None;
         }
-        self.bytes.get_mut(self.used..self.used + DATAGRAM_MAX)
+        self.bytes.get_mut(self.used..self.used + bytes)
     }
 
     /// Lets what is committed from now on go to `path`.
@@ -96,7 +101,7 @@ impl Arena {
     }
 
     /// Bytes committed so far.
-    pub(crate) fn used(&self) -> usize {
+    pub fn used(&self) -> usize {
         self.used
     }
 

@@ -52,7 +52,7 @@ pub(super) fn send_buffer(socket: &UdpSocket) -> usize {
 }
 
 /// Whether the machine has no addresses of this IP version.
-pub(crate) fn is_family_missing(error: &io::Error) -> bool {
+pub fn is_family_missing(error: &io::Error) -> bool {
     let codes = [
         libc::EAFNOSUPPORT,
         libc::EADDRNOTAVAIL,

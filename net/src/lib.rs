@@ -1,0 +1,21 @@
+//! What the media core and the TURN server both stand on, and neither of them owns.
+//!
+//! | file | what |
+//! |---|---|
+//! | `datagram.rs` | [`Datagram`]: bytes that came in, with the [`Path`] they came on |
+//! | `arena.rs` | [`Arena`]: what is to be sent, in runs that segmentation offload can take |
+//! | `udp.rs`, `udp/` | [`UdpSockets`]: batches from and to the kernel; the only `unsafe` of the project |
+//! | `stun.rs` | [`stun::Message`]: STUN messages (RFC 8489), read and written |
+//! | `cursor.rs` | [`cursor`]: bounds-checked big-endian fields |
+//!
+//! Neither knows rooms, allocations or metrics: what crosses the sockets is counted in [`UdpCounts`].
+
+mod arena;
+pub mod cursor;
+mod datagram;
+pub mod stun;
+mod udp;
+
+pub use arena::{ARENA_BYTES, Arena, DATAGRAM_MAX, Run};
+pub use datagram::{Datagram, Path, Protocol, canonical};
+pub use udp::{ReceiveBuffers, UdpCounts, UdpSockets, is_family_missing};
