@@ -65,3 +65,29 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
         },
     }
 }
+
+/// Empties a list and keeps its memory for datagrams of another lifetime.
+pub fn recycle<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
+    datagrams.clear();
+    // Collecting an emptied list of the same layout keeps its allocation.
+    datagrams
+        .into_iter()
+        .map(|_| unreachable!("the list is empty"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recycled_list_keeps_its_memory() {
+        let list: Vec<Datagram<'_>> = Vec::with_capacity(100);
+        let address = list.as_ptr() as usize;
+        let recycled = recycle(list);
+        assert_eq!(
+            (recycled.capacity(), recycled.as_ptr() as usize),
+            (100, address)
+        );
+    }
+}

@@ -5,6 +5,7 @@
 //! | `datagram.rs` | [`Datagram`]: bytes that came in, with the [`Path`] they came on |
 //! | `arena.rs` | [`Arena`]: what is to be sent, in runs that segmentation offload can take |
 //! | `udp.rs`, `udp/` | [`UdpSockets`]: batches from and to the kernel; the only `unsafe` of the project |
+//! | `mailbox.rs` | [`Mailbox`]: a bounded queue into a thread that waits in poll(2) |
 //! | `stun.rs` | [`stun::Message`]: STUN messages (RFC 8489), read and written |
 //! | `cursor.rs` | [`cursor`]: bounds-checked big-endian fields |
 //!
@@ -13,9 +14,11 @@
 mod arena;
 pub mod cursor;
 mod datagram;
+mod mailbox;
 pub mod stun;
 mod udp;
 
 pub use arena::{ARENA_BYTES, Arena, DATAGRAM_MAX, Run};
-pub use datagram::{Datagram, Path, Protocol, canonical};
+pub use datagram::{Datagram, Path, Protocol, canonical, recycle};
+pub use mailbox::Mailbox;
 pub use udp::{ReceiveBuffers, UdpCounts, UdpSockets, is_family_missing};

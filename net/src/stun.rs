@@ -10,6 +10,7 @@ mod writer;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
@@ -143,6 +144,17 @@ impl<'a> Message<'a> {
         attributes.find_map(|(found, value)| (found == kind).then_some(value))
     }
 
+    /// Where in the datagram the value of the first attribute of this kind is.
+    pub fn attribute_range(&self, kind: u16) -> Option<Range<usize>> {
+        let mut at = HEADER_BYTES;
+        let mut attributes = self.attributes();
+        attributes.find_map(|(found, value)| {
+            let start = at + ATTRIBUTE_HEADER_BYTES;
+            at = start + value.len().next_multiple_of(4);
+            (found == kind).then_some(start..start + value.len())
+        })
+    }
+
     /// Reads the value of an attribute that holds an XORed address (RFC 8489 §14.2).
     pub fn xor_address(&self, value: &[u8]) -> Option<SocketAddr> {
         read_address(value, Some(&self.transaction_id))
@@ -151,6 +163,11 @@ impl<'a> Message<'a> {
     /// Whether this is a request with this method.
     pub fn is_request(&self, method: u16) -> bool {
         self.class == Class::Request && self.method == method
+    }
+
+    /// The whole message.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Bytes in all.

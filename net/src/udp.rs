@@ -1,6 +1,9 @@
 //! Batched UDP: recvmmsg with GRO, sendmmsg with GSO, local addresses and ECN bits.
 #![expect(clippy::disallowed_types, reason = "I/O lives here")]
-#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests wait for datagrams"))]
+#![cfg_attr(
+    test,
+    expect(clippy::disallowed_methods, reason = "tests wait for datagrams")
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -142,6 +145,56 @@ impl UdpSockets {
             .any(|socket| socket.is_ipv6 == address.is_ipv6())
     }
 
+    /// Binds one address, and only that.
+    ///
+    /// # Errors
+    /// The address cannot be had, or the system gives no descriptor.
+    pub fn bind_address(address: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
+        let socket = open(address, buffer_bytes)?;
+        let port = socket.local_addr()?.port();
+        let segmentation = Segmentation::On { refused: 0 };
+        let is_ipv6 = address.is_ipv6();
+        Ok(Self {
+            sockets: vec![Socket {
+                socket,
+                is_ipv6,
+                port,
+                segmentation,
+            }],
+            port,
+            counts: UdpCounts::default(),
+        })
+    }
+
+    /// The same sockets once more, to send from in another thread; segmentation is as it was.
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn share(&self) -> io::Result<Self> {
+        let sockets = self.sockets.iter().map(|socket| {
+            Ok(Socket {
+                socket: socket.socket.try_clone()?,
+                ..*socket
+            })
+        });
+        Ok(Self {
+            sockets: sockets.collect::<io::Result<_>>()?,
+            port: self.port,
+            counts: UdpCounts::default(),
+        })
+    }
+
+    /// Whether routers may fragment what is sent (the DF bit); the kernel decides until this is called.
+    ///
+    /// # Errors
+    /// The kernel has no such option.
+    pub fn allow_fragments(&self, are_allowed: bool) -> io::Result<()> {
+        let mut sockets = self.sockets.iter();
+        sockets.try_for_each(|socket| {
+            kernel::allow_fragments(&socket.socket, socket.is_ipv6, are_allowed)
+        })
+    }
+
     /// The smallest receive buffer the kernel gave, in bytes of its own counting.
     pub fn receive_buffer_bytes(&self) -> usize {
         let sizes = self
@@ -177,13 +230,15 @@ impl UdpSockets {
         self.sockets[index].receive(buffers, datagrams, &mut self.counts);
     }
 
-    /// Sends every UDP run of an arena. What the kernel does not take at once is dropped and counted.
+    /// Sends every UDP run of an arena that leaves from this port. What the kernel does not take at once
+    /// is dropped and counted.
     pub fn send(&mut self, arena: &Arena) {
         let counts = &mut self.counts;
         for socket in &mut self.sockets {
             let mut batch = Batch::default();
             for run in arena.runs() {
                 let is_ours = run.path.protocol == Protocol::Udp
+                    && run.path.local.port() == socket.port
                     && run.path.remote.is_ipv6() == socket.is_ipv6;
                 if is_ours {
                     socket.queue(Message::of(run, arena.bytes(run)), &mut batch, counts);
@@ -415,6 +470,11 @@ impl Default for ReceiveBuffers {
 }
 
 impl ReceiveBuffers {
+    /// The bytes themselves, for what is read another way: about a megabyte.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
     /// Makes room for one batch.
     pub fn new() -> Self {
         Self(vec![0; SLOTS * SLOT_BYTES].into_boxed_slice())

@@ -29,6 +29,20 @@ pub struct Config {
     pub socket_buffer_bytes: usize,
 }
 
+impl Config {
+    /// How many media threads there will be.
+    pub fn shard_count(&self) -> u16 {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.shards {
+            0 => u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX),
+            shards => shards,
+        }
+    }
+}
+
+/// A ufrag names its shard with two hex digits.
+pub(crate) const SHARDS_MAX: u16 = 256;
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -19,6 +19,16 @@ macro_rules! numbered_id {
                 (self.0 >> 48) as usize
             }
 
+            /// The id as a number, for those who need no more.
+            pub const fn number(self) -> u64 {
+                self.0
+            }
+
+            /// The opposite of `number`.
+            pub const fn from_number(number: u64) -> Self {
+                Self(number)
+            }
+
             /// Reads the text form; `None` when it is not one of ours.
             pub fn parse(text: &str) -> Option<Self> {
                 let digits = text.strip_prefix($prefix)?;

@@ -19,26 +19,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use self::cascades::{Inbox, Inlet};
 use self::driver::Driver;
 use self::placement::{Change, Placement};
+use self::relay::SharedRelays;
+pub use self::relay::{Ends, Relay, Relays};
 use self::tcp::Identified;
 use self::tcp::listener::{Doorkeeper, Listener, PATIENCE};
-use self::wake::Mailbox;
-use crate::config::Config;
+use crate::config::{Config, SHARDS_MAX};
 use crate::ids::{ParticipantId, RoomId};
 use crate::metrics::{Metric, Metrics};
 use crate::peer::dtls::Certificate;
 use crate::sfu::{Command, Event, RoomConfig};
 use crate::shard::ShardOptions;
-use net::UdpSockets;
+use net::{Mailbox, UdpSockets};
 
+pub use self::addresses::machine_addresses;
 mod addresses;
 mod cascades;
 mod driver;
 mod limits;
 mod placement;
 mod quantum;
+mod relay;
 mod restart;
 mod tcp;
-mod wake;
 
 /// The running media core: its threads, and the way to tell them something.
 ///
@@ -91,6 +93,9 @@ pub enum StartError {
         /// The first port.
         port: u16,
     },
+    /// A port of the TURN server cannot be had.
+    #[error("turn.port: a port of the TURN server cannot be used")]
+    Relay(#[source] std::io::Error),
     /// The addresses of this machine cannot be listed.
     #[error("the addresses of this machine cannot be listed; set media.advertise")]
     Addresses(#[source] std::io::Error),
@@ -128,6 +133,17 @@ impl Sfu {
     /// # Errors
     /// Nothing is left running when something cannot be had.
     pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+        Self::start_with_relays(config, None)
+    }
+
+    /// As [`Sfu::start`], with a TURN server in every media thread.
+    ///
+    /// # Errors
+    /// As [`Sfu::start`].
+    pub fn start_with_relays(
+        config: Config,
+        relays: Option<Arc<dyn Relays>>,
+    ) -> Result<(Self, Events), StartError> {
         let shards = shard_count(&config)?;
         limits::raise_files();
         let mut sockets = Vec::new();
@@ -143,13 +159,14 @@ impl Sfu {
         limits::check_buffers(&sockets, config.socket_buffer_bytes);
         let port = config.tcp_port;
         let listener = Listener::bind(port).map_err(|source| StartError::Tcp { port, source })?;
-        Self::start_threads(config, sockets, listener)
+        Self::start_threads(config, sockets, listener, relays)
     }
 
     fn start_threads(
         config: Config,
         sockets: Vec<UdpSockets>,
         listener: Listener,
+        relays: SharedRelays,
     ) -> Result<(Self, Events), StartError> {
         let (sender, receiver) = sync_channel(EVENTS_MAX);
         let ends: Result<Vec<_>, _> = sockets.iter().map(|_| Link::new()).collect();
@@ -170,10 +187,11 @@ impl Sfu {
             threads: Vec::new(),
         };
         let ends = sockets.into_iter().zip(inboxes).collect();
-        sfu.start_shards(config, ends, &sender)?;
+        sfu.start_shards(config, ends, &sender, relays.as_deref())?;
         let metrics = Arc::clone(&sfu.listener_metrics);
         let doorkeeper = Doorkeeper::new(listener, links, metrics, stop, PATIENCE);
-        let doorkeeper = doorkeeper.map_err(StartError::System)?;
+        let mut doorkeeper = doorkeeper.map_err(StartError::System)?;
+        doorkeeper.serve_relays(relays);
         sfu.start_thread("plenum-tcp".to_owned(), move || doorkeeper.run())?;
         let events = Events {
             receiver,
@@ -187,6 +205,7 @@ impl Sfu {
         config: Config,
         ends: Vec<(UdpSockets, Inbox)>,
         events: &SyncSender<Event>,
+        relays: Option<&dyn Relays>,
     ) -> Result<(), StartError> {
         let advertised = advertised(&config, &ends)?;
         let config = Arc::new(config);
@@ -204,8 +223,11 @@ impl Sfu {
                 ntp_at_start,
             };
             let links = Arc::clone(&self.links);
+            let relay = relays.map(|relays| relays.open(index, &options.candidates));
+            let relay = relay.transpose().map_err(StartError::Relay)?;
             let driver = Driver::new(options, udp, links, inbox, events.clone());
-            let driver = driver.map_err(StartError::System)?;
+            let mut driver = driver.map_err(StartError::System)?;
+            driver.relay = relay;
             self.start_thread(format!("plenum-shard-{index}"), move || driver.run())?;
         }
         Ok(())
@@ -399,11 +421,7 @@ impl Link {
 }
 
 fn shard_count(config: &Config) -> Result<u16, StartError> {
-    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
-    let shards = match config.shards {
-        0 => u16::try_from(cores.min(SHARDS_MAX.into())).unwrap_or(SHARDS_MAX),
-        shards => shards,
-    };
+    let shards = config.shard_count();
     let is_too_many = config.udp_port.checked_add(shards - 1).is_none();
     if shards > SHARDS_MAX || is_too_many {
         return Err(StartError::TooManyShards {
@@ -423,7 +441,7 @@ fn advertised(config: &Config, ends: &[(UdpSockets, Inbox)]) -> Result<Vec<IpAdd
             .map(|address| address.to_canonical())
             .collect());
     }
-    let mut addresses = addresses::machine_addresses().map_err(StartError::Addresses)?;
+    let mut addresses = machine_addresses().map_err(StartError::Addresses)?;
     addresses.retain(|&address| ends.iter().all(|(udp, _)| udp.reaches(address)));
     Ok(addresses)
 }
@@ -449,8 +467,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A ufrag names its shard with two hex digits.
-const SHARDS_MAX: u16 = 256;
 /// Commands waiting for one shard: a few milliseconds of its time.
 const COMMANDS_MAX: usize = 4096;
 /// Events waiting for the service; beyond that each shard keeps its own.

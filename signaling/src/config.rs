@@ -4,6 +4,7 @@ mod http;
 mod network;
 mod span;
 mod tree;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use thiserror::Error;
 pub use http::Http;
 pub use network::{Network, NetworkError};
 pub use span::Span;
+pub use turn::{PORT_DEFAULT as TURN_PORT_DEFAULT, Ports, PortsError, Turn, TurnMode};
 
 /// Every option. `deploy/plenum.toml` lists them all with their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -74,32 +76,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[secret]")
     }
-}
-
-/// `[turn]`: the embedded TURN server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Turn {
-    /// UDP and TCP port.
-    pub port: u16,
-    /// Whom allocations may reach.
-    pub mode: TurnMode,
-    /// Secret of time-limited credentials made elsewhere; empty: only our own.
-    pub shared_secret: Secret,
-    /// Ports of relayed addresses in mode `relay`.
-    pub relay_ports: String,
-    /// Peers allowed in mode `relay` although their address is private, as networks (`10.0.0.0/8`).
-    pub allow_peers: Vec<String>,
-}
-
-/// Whom TURN allocations may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnMode {
-    /// This server's media ports only.
-    Sfu,
-    /// Any public address.
-    Relay,
 }
 
 /// `[rooms]`: how rooms come and go.
@@ -191,18 +167,16 @@ pub struct Limits {
     pub failures_burst: u32,
     /// WebSockets that have not said hello, by IP address.
     pub pending_sockets: u32,
-}
-
-impl Default for Turn {
-    fn default() -> Self {
-        Self {
-            port: 3478,
-            mode: TurnMode::Sfu,
-            shared_secret: Secret(String::new()),
-            relay_ports: "49160-49999".to_owned(),
-            allow_peers: Vec::new(),
-        }
-    }
+    /// TURN allocations of one participant at a time.
+    pub turn_participant_allocations: u32,
+    /// TURN allocations of one credential made elsewhere at a time.
+    pub turn_credential_allocations: u32,
+    /// TURN allocations of all credentials made elsewhere at a time.
+    pub turn_node_allocations: u32,
+    /// What one of these allocations may carry, both directions together, in kbit/s.
+    pub turn_allocation_kbps: u32,
+    /// What all of them may carry, in kbit/s; 0: any amount.
+    pub turn_node_kbps: u32,
 }
 
 impl Default for Rooms {
@@ -250,6 +224,11 @@ impl Default for Limits {
             failures_per_second: 10,
             failures_burst: 50,
             pending_sockets: 64,
+            turn_participant_allocations: 12,
+            turn_credential_allocations: 32,
+            turn_node_allocations: 2_000,
+            turn_allocation_kbps: 8_000,
+            turn_node_kbps: 0,
         }
     }
 }
@@ -404,6 +383,7 @@ impl Config {
             ("failures_per_second", limits.failures_per_second),
             ("failures_burst", limits.failures_burst),
             ("pending_sockets", limits.pending_sockets),
+            ("turn_allocation_kbps", limits.turn_allocation_kbps),
         ];
         match all.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(rule(format!("limits.{key}"), "must be at least 1")),

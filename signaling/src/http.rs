@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::message::ErrorCode;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::turn_service::TurnService;
 
 pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub use entry::{TurnDoor, TurnStream};
@@ -155,7 +156,10 @@ async fn metrics_for_this_machine(
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(&app.sfu.metrics());
+    let turn = app.rooms.turn().map(TurnService::metrics);
+    let mut metrics = app.sfu.metrics();
+    metrics.extend(turn.unwrap_or_default());
+    let text = app.metrics.text(&metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod room;
 pub mod rooms;
 pub mod session;
+mod turn_service;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -29,6 +30,7 @@ use crate::auth::Keys;
 use crate::http::{App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::turn_service::TurnService;
 
 pub use config::Config;
 pub use http::{TurnDoor, TurnStream};
@@ -70,6 +72,17 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("http.tls_cert: {0}")]
     Tls(String),
+    /// A port for TURN cannot be had.
+    #[error("turn.port: UDP port {port} cannot be used: {source}")]
+    TurnPort {
+        /// Which one; 0 when the system was to choose.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system lacks something the TURN server needs.
+    #[error("the TURN server does not start: {0}")]
+    Turn(std::io::Error),
     /// The media core does not start.
     #[error("the media core does not start: {0}")]
     Media(#[from] sfu::StartError),
@@ -123,7 +136,12 @@ impl Server {
             "" => None,
             address => Some(listen("http.admin_addr", address).await?),
         };
-        let (sfu, events) = Sfu::start(config.media.clone())?;
+        let turn = TurnService::open(config, listener.address())?;
+        let relays = turn.clone().map(|turn| turn as Arc<dyn sfu::Relays>);
+        let (sfu, events) = Sfu::start_with_relays(config.media.clone(), relays)?;
+        if let Some(turn) = &turn {
+            turn.set_tcp_port(sfu.tcp_port());
+        }
         let sfu = Arc::new(sfu);
         let keys = Arc::new(Keys::new(config.auth.clone()));
         let rooms = Rooms::new(
@@ -132,7 +150,7 @@ impl Server {
             Arc::clone(&keys),
             config,
         );
-        let rooms = Arc::new(rooms);
+        let rooms = Arc::new(rooms.with_turn(turn.clone()));
         dispatch(events, Arc::downgrade(&rooms))?;
         let app = Arc::new(App::new(
             config,
@@ -144,7 +162,7 @@ impl Server {
         let entry = Entry {
             tls: tls.clone(),
             proxies: Proxies::from_config(&config.http),
-            turn: None,
+            turn: turn.as_ref().map(|turn| turn.door()),
             metrics: Arc::clone(&metrics),
             within: HEAD_TIMEOUT,
         };

@@ -149,14 +149,14 @@ impl Metrics {
             .get()
     }
 
-    /// All of them and those of the core in Prometheus' text format.
-    pub fn text(&self, core: &[sfu::Metric]) -> String {
+    /// All of them and those of the core and the TURN server in Prometheus' text format.
+    pub fn text(&self, others: &[sfu::Metric]) -> String {
         let mut text = String::new();
         TextEncoder::new()
             .encode_utf8(&self.registry.gather(), &mut text)
             .ok();
         let mut last = "";
-        for metric in core {
+        for metric in others {
             if metric.name != last {
                 let kind = match metric.kind {
                     sfu::MetricKind::Counter => "counter",

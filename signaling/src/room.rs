@@ -216,6 +216,11 @@ impl Room {
         Ok(())
     }
 
+    /// The id of whoever has this identity.
+    pub fn participant_of(&self, identity: &str) -> Option<ParticipantId> {
+        self.identities.get(identity).copied()
+    }
+
     /// The identity of a session, to check a token against before a resume.
     pub fn identity_of(&self, participant: ParticipantId) -> Option<&str> {
         self.sessions
@@ -383,7 +388,7 @@ impl Room {
             } else {
                 BTreeMap::new()
             },
-            ice_servers: Vec::new(),
+            ice_servers: session.ice_servers.clone(),
             limits: self.limits.told.clone(),
             ping: PING,
             answer,

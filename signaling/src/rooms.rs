@@ -20,10 +20,11 @@ use tokio::sync::oneshot;
 use crate::auth::Keys;
 use crate::config::Config;
 use crate::limits::Rate;
-use crate::message::LeftReason;
+use crate::message::{IceServer, LeftReason};
 use crate::metrics::Metrics;
 use crate::room::Settings;
 use crate::session::SessionLimits;
+use crate::turn_service::TurnService;
 
 use cell::{Cell, Occupied};
 pub use joining::JoinRequest;
@@ -41,6 +42,7 @@ pub struct Rooms {
     core: RoomConfig,
     auto_create: bool,
     rooms_max: usize,
+    turn: Option<Arc<TurnService>>,
     directory: Mutex<Directory>,
 }
 
@@ -83,8 +85,21 @@ impl Rooms {
             },
             auto_create: rooms.auto_create,
             rooms_max: usize::try_from(rooms.rooms_max).unwrap_or(usize::MAX),
+            turn: None,
             directory: Mutex::default(),
         }
+    }
+
+    /// Hands out credentials of this TURN server.
+    #[must_use]
+    pub(crate) fn with_turn(mut self, turn: Option<Arc<TurnService>>) -> Self {
+        self.turn = turn;
+        self
+    }
+
+    /// The TURN server.
+    pub(crate) fn turn(&self) -> Option<&TurnService> {
+        self.turn.as_deref()
     }
 
     /// Takes in a frame of a native client.
@@ -139,6 +154,13 @@ impl Rooms {
         true
     }
 
+    /// TURN servers for someone who has just joined.
+    pub(crate) fn ice_servers_of(&self, participant: ParticipantId) -> Vec<IceServer> {
+        let cell = self.directory().by_participant.get(&participant).cloned();
+        let servers = |cell: Arc<Cell>| cell.lock().room.ice_servers_of(participant).to_vec();
+        cell.map(servers).unwrap_or_default()
+    }
+
     /// True while this participant is in a room.
     pub fn has_participant(&self, participant: ParticipantId) -> bool {
         self.directory().by_participant.contains_key(&participant)
@@ -169,6 +191,11 @@ impl Rooms {
             occupied.room.handle_timeout(now);
             let sign = |key: &str, claims| self.keys.sign(key, claims).ok();
             occupied.room.renew_tokens(now_s, sign);
+            if let Some(turn) = &self.turn {
+                let issue =
+                    |who, identity: &str, reached| turn.ice_servers(who, identity, reached, now_s);
+                occupied.room.renew_ice_servers(now_s, issue);
+            }
             if occupied.room.is_over(now) {
                 self.end(now, &mut occupied);
             }

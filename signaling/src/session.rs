@@ -5,6 +5,7 @@
 mod offer;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use sfu::{Mid, ParticipantId, TrackId, TransportState};
 use crate::auth::Grants;
 use crate::limits::{Bucket, Rate};
 use crate::message::{
-    ErrorReply, Participant, Roster, ServerEvent, ServerReply, SlotContent, Track,
+    ErrorReply, IceServer, Participant, Roster, ServerEvent, ServerReply, SlotContent, Track,
 };
 
 pub use offer::{local_offer, read_offer};
@@ -62,6 +63,10 @@ pub struct Admission {
     pub features: Vec<String>,
     /// Its first offer.
     pub offer: Option<sfu::Offer>,
+    /// The address of ours that it spoke to, where that is known.
+    pub reached: Option<IpAddr>,
+    /// How it gets through firewalls.
+    pub ice_servers: Vec<IceServer>,
     /// The key for its first resume.
     pub resume_key: String,
 }
@@ -75,6 +80,9 @@ pub(crate) struct Session {
     pub(crate) grants: Grants,
     pub(crate) roster: Roster,
     pub(crate) features: Vec<String>,
+    pub(crate) reached: Option<IpAddr>,
+    /// TURN servers with credentials that are good for a while.
+    pub(crate) ice_servers: Vec<IceServer>,
     /// Whom a client with the roster `publishers` was told about.
     pub(crate) known: HashSet<ParticipantId>,
     /// What it publishes.
@@ -169,6 +177,8 @@ impl Session {
             grants: admission.grants,
             roster: admission.roster,
             features: admission.features,
+            reached: admission.reached,
+            ice_servers: admission.ice_servers,
             known: HashSet::new(),
             tracks: BTreeMap::new(),
             mids: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! recvmmsg and sendmmsg with control messages: the only file with `unsafe`.
+//! recvmmsg and sendmmsg with control messages, and one option: the only file with `unsafe`.
 //!
 //! No safe interface sends messages with control messages of their own in one call. Pointers live only
 //! inside the function that makes the system call.
@@ -50,6 +50,40 @@ pub(super) fn send(socket: &UdpSocket, messages: &[Message<'_>]) -> io::Result<u
         )
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets whether routers may fragment what a socket sends; the kernel's own knowledge of the path plays no
+/// part in either.
+pub(super) fn allow_fragments(
+    socket: &UdpSocket,
+    is_ipv6: bool,
+    are_allowed: bool,
+) -> io::Result<()> {
+    let (level, option) = if is_ipv6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
+    };
+    let value: libc::c_int = if are_allowed {
+        libc::IP_PMTUDISC_DONT
+    } else {
+        libc::IP_PMTUDISC_PROBE
+    };
+    // SAFETY: the value is an int that outlives the call, with its true length.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// One recvmmsg call: how many slots it filled.

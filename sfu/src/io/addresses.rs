@@ -13,7 +13,10 @@ use crate::shard::Candidates;
 ///
 /// Link-local IPv6 addresses are left out: they mean nothing without an interface, and an SDP
 /// candidate cannot name one.
-pub(crate) fn machine_addresses() -> io::Result<Vec<IpAddr>> {
+///
+/// # Errors
+/// The system does not list them.
+pub fn machine_addresses() -> io::Result<Vec<IpAddr>> {
     let addresses = getifaddrs()?
         .filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
         .filter_map(|interface| ip_of(&interface.address?));

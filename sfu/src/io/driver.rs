@@ -14,14 +14,15 @@ use nix::sys::time::TimeSpec;
 
 use super::cascades::{Content, Delivery, Inbox, Outlet};
 use super::quantum::Quantum;
+use super::relay::Relay;
 use super::restart::Restartable;
 use super::tcp::{Connections, Ready};
 use super::{COMMANDS_MAX, Input, Link, lock};
 use crate::cascade::Notice;
 use crate::metrics::{DropReason, Metrics};
-use crate::sfu::Event;
-use crate::shard::{Arena, Datagram, Path, Protocol, Shard, ShardOptions};
-use net::{ReceiveBuffers, UdpSockets};
+use crate::sfu::{Command, Event};
+use crate::shard::{Arena, Datagram, Protocol, Shard, ShardOptions};
+use net::{ReceiveBuffers, UdpSockets, recycle};
 
 /// One media thread: a shard, its sockets and its queues.
 pub(super) struct Driver {
@@ -32,6 +33,8 @@ pub(super) struct Driver {
     connections: Connections,
     ready: Vec<Ready>,
     link: Arc<Link>,
+    /// The TURN server of this shard.
+    pub(super) relay: Option<Box<dyn Relay>>,
     inputs: VecDeque<Input>,
     events: SyncSender<Event>,
     /// Events the service has not taken, in order.
@@ -60,6 +63,7 @@ struct Woken {
     udp: [bool; 2],
     tcp: bool,
     inputs: bool,
+    relay: bool,
 }
 
 impl Driver {
@@ -86,6 +90,7 @@ impl Driver {
             datagrams: Vec::new(),
             connections: Connections::new()?,
             ready: Vec::new(),
+            relay: None,
             inputs: VecDeque::new(),
             events,
             waiting: VecDeque::new(),
@@ -104,7 +109,7 @@ impl Driver {
         while !self.link.is_stopped() {
             let due = self.due(now);
             let woken = self.wait(now, due);
-            let has_packets = woken.udp.contains(&true);
+            let has_packets = woken.udp.contains(&true) || woken.relay;
             if has_packets && let Some(hold) = self.quantum.hold() {
                 pause(hold);
             }
@@ -134,6 +139,7 @@ impl Driver {
         if woken.tcp {
             self.serve_connections(now);
         }
+        self.serve_relay(now, woken.relay);
         self.take_deliveries(now);
         // Commands cause events: while the service does not take its events, its commands wait.
         self.has_inputs |= woken.inputs;
@@ -162,6 +168,10 @@ impl Driver {
         self.hand_out_notices(now);
         if self.publish_at <= now {
             self.connections.close_idle(now, &mut self.metrics);
+            if let Some(relay) = &mut self.relay {
+                let shard = &self.shard;
+                relay.retain(&|participant| shard.has_participant(participant));
+            }
             self.publish(now);
         }
     }
@@ -177,7 +187,8 @@ impl Driver {
         let retry = is_waiting.then_some(now + EVENTS_RETRY);
         let has_inputs = self.has_inputs && !self.is_held_up();
         let inputs = (has_inputs || self.has_deliveries).then_some(now);
-        [shard, retry, inputs, Some(self.publish_at)]
+        let relay = self.relay.as_ref().and_then(|relay| relay.poll_timeout());
+        [shard, retry, inputs, relay, Some(self.publish_at)]
             .into_iter()
             .flatten()
             .min()
@@ -196,15 +207,18 @@ impl Driver {
     }
 
     fn wait_for_sockets(&self, now: Instant, due: Option<Instant>) -> Woken {
-        let mut fds: [PollFd<'_>; 4] = std::array::from_fn(|index| {
+        let inputs = self.link.inputs.as_fd();
+        let relay = self.relay.as_ref().map(|relay| relay.fd());
+        let mut fds: [PollFd<'_>; 5] = std::array::from_fn(|index| {
             let fd = match index {
-                0 => self.link.inputs.as_fd(),
+                0 => inputs,
                 1 => self.connections.as_fd(),
-                _ => self.udp.fd(index - 2),
+                2 => relay.unwrap_or(inputs),
+                _ => self.udp.fd(index - 3),
             };
             PollFd::new(fd, PollFlags::POLLIN)
         });
-        let fds = &mut fds[..2 + self.udp.count()];
+        let fds = &mut fds[..3 + self.udp.count()];
         let timeout = due.map(|due| TimeSpec::from(due.saturating_duration_since(now)));
         if ppoll(fds, timeout, None).is_err() {
             return Woken::default(); // A signal: look at the clock and wait again.
@@ -213,7 +227,8 @@ impl Driver {
         Woken {
             inputs: is_ready(0),
             tcp: is_ready(1),
-            udp: [is_ready(2), is_ready(3)],
+            relay: relay.is_some() && is_ready(2),
+            udp: [is_ready(3), is_ready(4)],
         }
     }
 
@@ -259,12 +274,45 @@ impl Driver {
         self.datagrams = recycle(datagrams);
     }
 
+    /// Lets the TURN server work, and takes in what relayed clients sent.
+    fn serve_relay(&mut self, now: Instant, is_ready: bool) {
+        let Some(relay) = &mut self.relay else {
+            return;
+        };
+        let mut sources_left = if is_ready { RELAY_SOURCES_PER_TURN } else { 0 };
+        let mut datagrams = recycle(std::mem::take(&mut self.datagrams));
+        while sources_left > 0 && relay.receive(now, &mut datagrams) {
+            sources_left -= 1;
+            if !datagrams.is_empty() {
+                self.shard
+                    .call(now, |shard| shard.handle_batch(now, &mut datagrams));
+            }
+            datagrams = recycle(datagrams);
+        }
+        self.datagrams = recycle(datagrams);
+        if relay.poll_timeout().is_some_and(|due| due <= now) {
+            relay.handle_timeout(now);
+        }
+    }
+
+    /// Tells the TURN server whose credentials are good.
+    fn tell_relay(&mut self, command: &Command) {
+        match (&mut self.relay, command) {
+            (Some(relay), Command::Join { participant, .. }) => relay.handle_joined(*participant),
+            (Some(relay), Command::Leave { participant }) => relay.handle_left(*participant),
+            _ => {}
+        }
+    }
+
     /// Handles a few inputs.
     fn take_inputs(&mut self, now: Instant) {
         self.has_inputs = self.link.inputs.take(INPUTS_PER_TURN, &mut self.inputs);
         while let Some(input) = self.inputs.pop_front() {
             match input {
-                Input::Command(command) => self.shard.handle_command(now, command),
+                Input::Command(command) => {
+                    self.tell_relay(&command);
+                    self.shard.handle_command(now, command);
+                }
                 Input::Connection(identified) => {
                     let opened = self.connections.open(now, identified, &mut self.metrics);
                     if let Some(number) = opened {
@@ -350,18 +398,24 @@ impl Driver {
         }
         self.udp.send(&self.arena);
         for run in self.arena.runs() {
-            if let Path {
-                protocol: Protocol::Tcp(number),
-                ..
-            } = run.path
-            {
-                let datagrams = self.arena.bytes(run).chunks(run.segment_bytes.max(1));
-                self.connections
-                    .send(now, number, datagrams, &mut self.metrics);
-            } else if !self.udp.reaches(run.path.remote.ip()) {
-                self.metrics
-                    .dropped_many(DropReason::NoSocket, run.segments as u64);
+            let datagrams = || self.arena.bytes(run).chunks(run.segment_bytes.max(1));
+            match (run.path.protocol, &mut self.relay) {
+                (Protocol::Tcp(number), _) => {
+                    self.connections
+                        .send(now, number, datagrams(), &mut self.metrics);
+                }
+                (Protocol::Relayed(_), Some(relay)) => {
+                    datagrams().for_each(|datagram| relay.send(now, run.path, datagram));
+                }
+                (Protocol::Udp, _) if self.udp.reaches(run.path.remote.ip()) => {}
+                _ => {
+                    let lost = run.segments as u64;
+                    self.metrics.dropped_many(DropReason::NoSocket, lost);
+                }
             }
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.flush();
         }
     }
 
@@ -413,20 +467,12 @@ fn pause(time: Duration) {
     ppoll(&mut [], Some(TimeSpec::from(time)), None).ok();
 }
 
-/// Empties a list and keeps its memory for datagrams of another lifetime.
-fn recycle<'b>(mut datagrams: Vec<Datagram<'_>>) -> Vec<Datagram<'b>> {
-    datagrams.clear();
-    // Collecting an emptied list of the same layout keeps its allocation.
-    datagrams
-        .into_iter()
-        .map(|_| unreachable!("the list is empty"))
-        .collect()
-}
-
 /// Inputs between two rounds of packets: commands may cost 100 us each.
 const INPUTS_PER_TURN: usize = 32;
 /// Deliveries of other shards between two rounds of packets of its own: as much as one receive batch.
 const DELIVERIES_PER_TURN: usize = 64;
+/// Sources of the TURN server between two rounds of packets; each gives one batch.
+const RELAY_SOURCES_PER_TURN: usize = 64;
 /// Notices that wait for the service to take its events first; more would only tell the same again.
 const NOTICES_HELD_MAX: usize = 8192;
 /// Events a shard keeps for the service beyond what the queue holds.
@@ -436,19 +482,3 @@ const EVENTS_RETRY: Duration = Duration::from_millis(5);
 /// How late the kernel may wake a media thread.
 const TIMER_SLACK_NS: u64 = 1_000;
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recycled_list_keeps_its_memory() {
-        let list: Vec<Datagram<'_>> = Vec::with_capacity(100);
-        let address = list.as_ptr() as usize;
-        let recycled = recycle(list);
-        assert_eq!(
-            (recycled.capacity(), recycled.as_ptr() as usize),
-            (100, address)
-        );
-    }
-}

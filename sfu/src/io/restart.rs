@@ -53,6 +53,11 @@ impl Restartable {
         }
     }
 
+    /// Whether a participant is in a room of this shard.
+    pub(super) fn has_participant(&self, participant: ParticipantId) -> bool {
+        self.participants.contains_key(&participant)
+    }
+
     /// Gives the shard a command and keeps in mind what a new shard would have to know.
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) {
         match &command {

@@ -44,6 +44,11 @@ impl Default for Http {
 }
 
 impl Http {
+    /// Whether this server speaks HTTPS itself.
+    pub fn speaks_tls(&self) -> bool {
+        !self.tls_cert.is_empty()
+    }
+
     /// Checks what involves more than one value's type.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if self.tls_cert.is_empty() != self.tls_key.is_empty() {

@@ -4,17 +4,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// All addresses with one prefix, written `10.0.0.0/8`; a single address needs no slash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Network {
-    address: IpAddr,
-    /// Bits, at most 32 or 128.
-    prefix: u8,
-}
+pub struct Network(IpNet);
 
 /// Why a text names no network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -31,50 +28,31 @@ pub enum NetworkError {
 impl Network {
     /// True for an address of this network; one mapped into IPv6 counts as the IPv4 address it is.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                is_zero(differing.checked_shr(32 - u32::from(self.prefix)))
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let differing = network.to_bits() ^ address.to_bits();
-                is_zero(differing.checked_shr(128 - u32::from(self.prefix)))
-            }
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
-}
 
-/// Nothing is left of a number that is shifted out whole.
-fn is_zero<T: Default + PartialEq>(shifted: Option<T>) -> bool {
-    shifted.is_none_or(|rest| rest == T::default())
+    /// The network itself.
+    pub fn net(&self) -> IpNet {
+        self.0
+    }
 }
 
 impl FromStr for Network {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => text.parse().map_err(|_| NetworkError::Malformed)?,
         };
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Malformed)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => prefix.parse().map_err(|_| NetworkError::Malformed)?,
-            None => most,
-        };
-        if prefix > most || address.to_canonical() != address {
+        let address = network.addr();
+        if address.to_canonical() != address {
             return Err(NetworkError::Malformed);
         }
-        let has_host_bits = match address {
-            IpAddr::V4(address) => address.to_bits().checked_shl(prefix.into()).unwrap_or(0) != 0,
-            IpAddr::V6(address) => address.to_bits().checked_shl(prefix.into()).unwrap_or(0) != 0,
-        };
-        if has_host_bits {
+        if network.trunc() != network {
             return Err(NetworkError::HostBits);
         }
-        Ok(Self { address, prefix })
+        Ok(Self(network))
     }
 }
 
@@ -94,7 +72,7 @@ impl From<Network> for String {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        self.0.fmt(f)
     }
 }
 

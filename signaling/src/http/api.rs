@@ -16,9 +16,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Problem, ProblemBody, problem};
-use super::{App, Ends};
+use super::{App, Ends, local_address, unix_time};
 use crate::auth::{Grants, METADATA_BYTES_MAX, RoomClaim, is_name};
-use crate::message::{ErrorCode, Participant};
+use crate::message::{ErrorCode, IceServer, Participant};
 use crate::room::RoomState;
 
 #[derive(OpenApi)]
@@ -55,6 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(list_participants))
         .routes(routes!(get_participant, remove_participant))
         .routes(routes!(change_track))
+        .routes(routes!(get_ice_servers))
 }
 
 /// `GET /v1/openapi.json`
@@ -111,6 +112,14 @@ struct RoomSettings {
     departure_timeout: u32,
     /// Free text for the application; at most 64 KiB.
     metadata: String,
+}
+
+/// Entries for `RTCConfiguration.iceServers`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct IceServerList {
+    /// The servers; none where this server has no TURN.
+    ice_servers: Vec<IceServer>,
 }
 
 /// A change of a track.
@@ -321,6 +330,38 @@ async fn change_track(
         true => Ok(StatusCode::NO_CONTENT),
         false => Err(problem(ErrorCode::NotFound, "there is no such track")),
     }
+}
+
+/// Makes TURN credentials: for the token's participant while it is in the room, to reach this server's media;
+/// in mode `relay` also for whoever an administrator's token names, to reach any public address.
+#[utoipa::path(get, path = "/v1/ice-servers", responses(
+    (status = OK, body = IceServerList),
+    (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
+))]
+async fn get_ice_servers(
+    State(app): State<Arc<App>>,
+    Extension(ends): Extension<Ends>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let grants = verify(&app, ends, &headers)?;
+    let when = (local_address(ends, &headers), unix_time());
+    let identity = grants.identity.as_deref();
+    let own = grants
+        .room
+        .as_deref()
+        .filter(|room| grants.may_join(room))
+        .zip(identity)
+        .and_then(|(room, identity)| app.rooms.ice_servers(room, identity, when));
+    let shared = || {
+        let label = identity.filter(|_| grants.room_admin)?;
+        app.rooms.shared_ice_servers(label, when)
+    };
+    let text = "the token's participant is in no room now";
+    let ice_servers = own
+        .or_else(shared)
+        .ok_or_else(|| problem(ErrorCode::NotFound, text))?;
+    let headers = [(header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Json(IceServerList { ice_servers })).into_response())
 }
 
 fn verify(app: &App, ends: Ends, headers: &HeaderMap) -> Result<Grants, Problem> {

@@ -13,7 +13,7 @@ use tokio::time::{interval, timeout};
 
 use super::gate::bearer;
 use super::problem::problem;
-use super::{App, Ends};
+use super::{App, Ends, local_address};
 use crate::auth::{Grants, NAME_BYTES_MAX};
 use crate::message::{
     ClientMessage, CloseCode, ErrorCode, ErrorReply, FEATURES, FRAME_BYTES_MAX, Hello, SUBPROTOCOL,
@@ -64,6 +64,7 @@ pub(super) async fn open(
         return problem(ErrorCode::RateLimited, "too many open connections").into_response();
     };
     let token = bearer(&headers).map(str::to_owned);
+    let reached = local_address(ends, &headers);
     // Frames somewhat over our own limit are still read, so that they get their error.
     let frame_bytes_max = 2 * frame_bytes_max();
     upgrade
@@ -77,6 +78,7 @@ pub(super) async fn open(
                 app: &app,
                 socket,
                 caller,
+                reached,
                 token,
             }
             .serve(pending)
@@ -149,6 +151,8 @@ struct Door<'a> {
     app: &'a App,
     socket: WebSocket,
     caller: IpAddr,
+    /// The address of ours it came to.
+    reached: Option<IpAddr>,
     /// From an `Authorization` header.
     token: Option<String>,
 }
@@ -240,7 +244,10 @@ impl Door<'_> {
             return resumed.map_err(|error| refuse(error.code, &error.message));
         }
         self.app.gate.count_join(now, &grants)?;
-        let request = join_request(hello, grants)?;
+        let request = JoinRequest {
+            reached: self.reached,
+            ..join_request(hello, grants)?
+        };
         self.app
             .rooms
             .join_native(now, request, Arc::clone(outbox))
@@ -377,6 +384,7 @@ fn join_request(hello: Hello, grants: Grants) -> Result<JoinRequest, ErrorReply>
             .offer
             .map(|offer| read_offer(offer, None))
             .transpose()?,
+        reached: None,
     })
 }
 

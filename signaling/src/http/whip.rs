@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::problem::{Problem, problem};
 use super::{App, Ends, local_address};
 use crate::auth::{Grants, is_name};
-use crate::message::{ErrorCode, Roster};
+use crate::message::{ErrorCode, IceServer, Roster};
 use crate::room::offer_error;
 use crate::rooms::{JoinRequest, Rooms, random_key};
 use crate::session::local_offer;
@@ -227,6 +227,7 @@ async fn open(
         roster: Roster::Publishers,
         features: Vec::new(),
         offer: Some(offer),
+        reached: local_address(ends, headers),
     };
     let (participant, answer) = app.rooms.join_http(now, request)?;
     let leaving = LeaveOnDrop {
@@ -265,7 +266,27 @@ async fn open(
     app.resources
         .lock()
         .insert(id, Resource { participant, etag });
-    Ok((StatusCode::CREATED, response_headers, answer.sdp).into_response())
+    let mut response = (StatusCode::CREATED, response_headers, answer.sdp).into_response();
+    let servers = app.rooms.ice_servers_of(participant);
+    for link in servers.iter().flat_map(ice_server_links) {
+        response.headers_mut().append(header::LINK, link);
+    }
+    Ok(response)
+}
+
+/// One link for each address (RFC 9725 §4.6).
+fn ice_server_links(server: &IceServer) -> Vec<HeaderValue> {
+    let (name, password) = (&server.username, &server.credential);
+    let links = server.urls.iter().map(|url| {
+        format!(
+            "<{url}>; rel=\"ice-server\"; username=\"{name}\"; credential=\"{password}\"; \
+             credential-type=\"password\""
+        )
+    });
+    // Names are made of what a header may hold: `is_name` sees to that.
+    links
+        .filter_map(|link| HeaderValue::from_str(&link).ok())
+        .collect()
 }
 
 /// Ends the stay of a client that did not wait for its answer, or got none.

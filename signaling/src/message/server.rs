@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
+use utoipa::ToSchema;
 
 use super::{
     Codec, ErrorCode, Joined, Left, Participant, PublishedTrack, Room, RoomChange, Source,
@@ -146,7 +147,7 @@ pub struct SlotContent {
 }
 
 /// An entry for `RTCConfiguration.iceServers`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IceServer {
     /// STUN and TURN addresses.

@@ -147,6 +147,8 @@ impl House {
             roster: Roster::All,
             features: vec!["slots".to_owned()],
             offer: None,
+            reached: None,
+            ice_servers: Vec::new(),
             resume_key: format!("key-{}", self.next),
         }
     }

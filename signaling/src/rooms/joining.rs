@@ -1,5 +1,6 @@
 //! How a participant gets into a room, and back into its session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ pub struct JoinRequest {
     pub features: Vec<String>,
     /// Its first offer.
     pub offer: Option<Offer>,
+    /// The address of ours that it spoke to, where that is known.
+    pub reached: Option<IpAddr>,
 }
 
 impl Rooms {
@@ -92,9 +95,10 @@ impl Rooms {
         self.directory()
             .by_participant
             .insert(participant, Arc::clone(&cell));
-        let outcome = occupied
-            .room
-            .join(now, admission(participant, door, request));
+        let outcome = occupied.room.join(
+            now,
+            self.with_ice_servers(admission(participant, door, request)),
+        );
         if outcome.is_err() {
             occupied.forget(participant);
             self.directory().by_participant.remove(&participant);
@@ -149,6 +153,15 @@ impl Rooms {
             cell,
             outbox,
         })
+    }
+
+    fn with_ice_servers(&self, mut admission: Admission) -> Admission {
+        if let Some(turn) = &self.turn {
+            let (who, reached) = (admission.participant, admission.reached);
+            let now_s = crate::http::unix_time();
+            admission.ice_servers = turn.ice_servers(who, &admission.identity, reached, now_s);
+        }
+        admission
     }
 
     fn cell_to_join(
@@ -242,6 +255,8 @@ fn admission(participant: ParticipantId, door: Door, request: JoinRequest) -> Ad
         roster: request.roster,
         features: request.features,
         offer: request.offer,
+        reached: request.reached,
+        ice_servers: Vec::new(),
         resume_key: random_key(),
     }
 }

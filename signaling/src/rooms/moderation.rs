@@ -1,12 +1,13 @@
 //! What the room API asks.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use sfu::TrackId;
 
 use super::Rooms;
 use crate::auth::RoomClaim;
-use crate::message::{ErrorReply, Participant};
+use crate::message::{ErrorReply, IceServer, Participant};
 use crate::room::RoomState;
 
 impl Rooms {
@@ -51,6 +52,31 @@ impl Rooms {
         self.end(now, &mut occupied);
         self.carry_out(&mut occupied);
         true
+    }
+
+    /// TURN servers for someone who is in a room now; `None` when nobody of that identity is.
+    pub fn ice_servers(
+        &self,
+        name: &str,
+        identity: &str,
+        (reached, now_s): (Option<IpAddr>, u64),
+    ) -> Option<Vec<IceServer>> {
+        let occupied = self.cell(name)?;
+        let participant = occupied.lock().room.participant_of(identity)?;
+        let turn = self.turn.as_ref();
+        let servers = turn.map(|turn| turn.ice_servers(participant, identity, reached, now_s));
+        Some(servers.unwrap_or_default())
+    }
+
+    /// TURN servers for a client of another application, in mode `relay`.
+    pub fn shared_ice_servers(
+        &self,
+        label: &str,
+        (reached, now_s): (Option<IpAddr>, u64),
+    ) -> Option<Vec<IceServer>> {
+        self.turn
+            .as_ref()?
+            .shared_ice_servers(label, reached, now_s)
     }
 
     /// Everyone in a room; `None` when there is no such room.

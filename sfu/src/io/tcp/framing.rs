@@ -32,6 +32,8 @@ pub(crate) enum Opening {
     Unfinished,
     /// A connectivity check for this shard.
     Shard(u8),
+    /// A STUN message without a frame around it: a TURN client.
+    Relay,
     /// Something else.
     NotIce,
 }
@@ -42,6 +44,21 @@ pub(crate) fn opening(bytes: &[u8]) -> Opening {
         return Opening::Unfinished;
     };
     let length = usize::from(u16::from_be_bytes(*header));
+    // No check is so short: this is the type of a STUN message (RFC 8489 §5), and its length follows.
+    if length < STUN_HEADER_BYTES && length > 0 {
+        let cookie = rest.get(2..).unwrap_or_default();
+        return match cookie.first_chunk::<4>() {
+            Some(cookie) if *cookie == MAGIC_COOKIE => Opening::Relay,
+            None if cookie
+                .iter()
+                .zip(&MAGIC_COOKIE)
+                .all(|(is, want)| is == want) =>
+            {
+                Opening::Unfinished
+            }
+            _ => Opening::NotIce,
+        };
+    }
     let is_plausible = (STUN_HEADER_BYTES..=FIRST_FRAME_BYTES_MAX).contains(&length);
     // A TLS or HTTP client is turned away at its first byte rather than after the time limit.
     let begins_like_a_check = rest

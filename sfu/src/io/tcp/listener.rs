@@ -16,9 +16,9 @@ use nix::sys::socket::{
 use super::Identified;
 use super::framing::{FIRST_FRAME_BYTES_MAX, HEADER_BYTES, Opening, opening};
 use crate::io::Link;
-use crate::io::wake::Mailbox;
+use crate::io::relay::{Ends, SharedRelays};
 use crate::metrics::{Metrics, TcpRefusal};
-use net::is_family_missing;
+use net::{Mailbox, is_family_missing};
 
 /// The sockets that take connections.
 #[derive(Debug)]
@@ -85,10 +85,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Reads the first frame of every connection; runs on a thread of its own.
-#[derive(Debug)]
 pub(crate) struct Doorkeeper {
     listener: Listener,
     links: Arc<[Arc<Link>]>,
+    /// Who takes connections of TURN clients.
+    relays: SharedRelays,
     metrics: Arc<Mutex<Metrics>>,
     epoll: Epoll,
     /// By number, which is also their age.
@@ -135,6 +136,7 @@ impl Doorkeeper {
         Ok(Self {
             listener,
             links,
+            relays: None,
             metrics,
             epoll,
             strangers: BTreeMap::new(),
@@ -143,6 +145,11 @@ impl Doorkeeper {
             stop,
             resume_at: None,
         })
+    }
+
+    /// Hands connections of TURN clients to `relays` from now on.
+    pub(crate) fn serve_relays(&mut self, relays: SharedRelays) {
+        self.relays = relays;
     }
 
     /// Serves until it is stopped.
@@ -253,6 +260,7 @@ impl Doorkeeper {
         match opening(&stranger.bytes) {
             Opening::Unfinished => {}
             Opening::Shard(shard) => self.hand_over(number, shard),
+            Opening::Relay => self.hand_to_relays(number),
             Opening::NotIce => self.turn_away(number, TcpRefusal::NotIce),
         }
     }
@@ -285,6 +293,25 @@ impl Doorkeeper {
         };
         if link.hand_over(identified).is_err() {
             self.count(|metrics, _| metrics.tcp_refused(TcpRefusal::ShardFull));
+        }
+    }
+
+    fn hand_to_relays(&mut self, number: u64) {
+        let Some(relays) = self.relays.clone() else {
+            return self.turn_away(number, TcpRefusal::NotIce);
+        };
+        let Some(stranger) = self.strangers.remove(&number) else {
+            return;
+        };
+        let Ok(local) = stranger.stream.local_addr() else {
+            return;
+        };
+        if self.epoll.delete(&stranger.stream).is_ok() {
+            let ends = Ends {
+                local: canonical(local),
+                remote: canonical(stranger.remote),
+            };
+            relays.accept(stranger.stream, ends, stranger.bytes);
         }
     }
 

@@ -11,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 ///
 /// One lock per turn of the reader, none when nothing was put in.
 #[derive(Debug)]
-pub(crate) struct Mailbox<T> {
+pub struct Mailbox<T> {
     queue: Mutex<VecDeque<T>>,
     capacity: usize,
     wake: EventFd,
@@ -19,7 +19,10 @@ pub(crate) struct Mailbox<T> {
 
 impl<T> Mailbox<T> {
     /// Makes a queue for `capacity` things.
-    pub(crate) fn new(capacity: usize) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn new(capacity: usize) -> io::Result<Self> {
         let wake =
             EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         Ok(Self {
@@ -29,8 +32,11 @@ impl<T> Mailbox<T> {
         })
     }
 
-    /// Puts something in and wakes the reader; hands it back when the queue is full.
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+    /// Puts something in and wakes the reader.
+    ///
+    /// # Errors
+    /// Hands it back when the queue is full.
+    pub fn push(&self, item: T) -> Result<(), T> {
         let mut queue = self.lock();
         if queue.len() >= self.capacity {
             return Err(item);
@@ -42,24 +48,24 @@ impl<T> Mailbox<T> {
     }
 
     /// One more would fit.
-    pub(crate) fn has_space(&self) -> bool {
+    pub fn has_space(&self) -> bool {
         self.lock().len() < self.capacity
     }
 
     /// Puts something in that is bounded elsewhere, full or not, and wakes the reader.
-    pub(crate) fn push_always(&self, item: T) {
+    pub fn push_always(&self, item: T) {
         self.lock().push_back(item);
         self.wake();
     }
 
     /// Wakes the reader.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         // The only failure is a counter at its limit, and then the reader wakes anyway.
         let _ = self.wake.write(1);
     }
 
     /// Moves at most `count` things to the end of `into`; true when some are left.
-    pub(crate) fn take(&self, count: usize, into: &mut VecDeque<T>) -> bool {
+    pub fn take(&self, count: usize, into: &mut VecDeque<T>) -> bool {
         let mut queue = self.lock();
         let taken = count.min(queue.len());
         into.extend(queue.drain(..taken));
@@ -67,7 +73,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Makes the descriptor unreadable until the next `push` or `wake`; call before `take`.
-    pub(crate) fn clear_wake(&self) {
+    pub fn clear_wake(&self) {
         let _ = self.wake.read();
     }
 

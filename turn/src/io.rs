@@ -1,0 +1,566 @@
+//! All input and output: the sockets of one TURN server, served by whichever thread waits for `fd`.
+//!
+//! [`Relay`] holds the pure [`Server`] and its UDP port, its TCP and TLS connections and, in mode `relay`,
+//! the sockets of relayed addresses. It never waits; its descriptor is readable when there is something to do.
+#![expect(clippy::disallowed_types, reason = "I/O lives here")]
+
+mod connections;
+mod ports;
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use net::{Arena, Datagram, Mailbox, Path, Protocol, ReceiveBuffers, UdpSockets, recycle};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::auth::User;
+use crate::counts::Counts;
+use crate::server::{Delivery, Server, Settings, ToPeer};
+use connections::{Connections, Misplaced};
+use ports::Ports;
+
+/// A TCP connection of a TURN client, with TLS or without, on its way to a server.
+pub struct Stream {
+    /// The connection; does not block.
+    pub stream: TcpStream,
+    /// The TLS session on it, whose handshake is done.
+    pub tls: Option<Box<rustls::ServerConnection>>,
+    /// What was read, and with TLS decrypted, so far.
+    pub bytes: Vec<u8>,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The client's address.
+    pub remote: SocketAddr,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("has_tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The ways into the servers of a process, and what they have counted.
+#[derive(Debug)]
+pub struct Inlets {
+    streams: Vec<Mailbox<Stream>>,
+    counts: Vec<Mutex<Counts>>,
+    route: fn(User) -> usize,
+}
+
+impl Inlets {
+    /// For so many servers; `route` says which of them serves a user.
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn new(servers: usize, route: fn(User) -> usize) -> io::Result<Self> {
+        let streams: io::Result<_> = (0..servers).map(|_| Mailbox::new(STREAMS_MAX)).collect();
+        Ok(Self {
+            streams: streams?,
+            counts: (0..servers).map(|_| Mutex::default()).collect(),
+            route,
+        })
+    }
+
+    /// Gives a connection to the first server, which passes it on once it says whose it is. One for which
+    /// there is no room is closed.
+    pub fn push(&self, stream: Stream) {
+        self.push_to(0, stream);
+    }
+
+    fn push_to(&self, server: usize, stream: Stream) {
+        if let Some(streams) = self.streams.get(server) {
+            // Dropping closes it: the client tries again.
+            streams.push(stream).ok();
+        }
+    }
+
+    /// What all servers have counted, as of at most a second ago.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for counts in &self.counts {
+            sum.add(&counts.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
+    }
+}
+
+/// One TURN server with its sockets.
+#[derive(Debug)]
+pub struct Relay {
+    server: Server,
+    settings: Settings,
+    /// What servers before this one have counted.
+    before: Counts,
+    /// `None`: its port could not be had, and clients come over TCP and TLS.
+    udp: Option<UdpSockets>,
+    /// The other port of behaviour discovery: to send from, and received here if nobody else does.
+    other: Option<UdpSockets>,
+    connections: Connections,
+    ports: Ports,
+    inlets: Arc<Inlets>,
+    index: usize,
+    epoll: Epoll,
+    ready: VecDeque<Ready>,
+    buffers: ReceiveBuffers,
+    batch: Vec<Datagram<'static>>,
+    arena: Arena,
+    published_at: Instant,
+}
+
+/// The UDP sockets of a server.
+#[derive(Debug)]
+pub struct UdpPorts {
+    /// The server's own port.
+    pub own: UdpSockets,
+    /// The other port of behaviour discovery, and whether it is received here.
+    pub other: Option<(UdpSockets, bool)>,
+}
+
+/// A source with something to read or room to write.
+#[derive(Clone, Copy, Debug)]
+enum Ready {
+    Inlet,
+    Udp(usize),
+    Other(usize),
+    Port(u64),
+    Connection { number: u64, writable: bool },
+}
+
+impl Relay {
+    /// Takes over the sockets of server `index`.
+    ///
+    /// # Errors
+    /// The system gives no descriptor.
+    pub fn new(
+        settings: Settings,
+        udp: Option<UdpPorts>,
+        inlets: Arc<Inlets>,
+        index: usize,
+    ) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let (own, other) = udp.map(|udp| (udp.own, udp.other)).unzip();
+        let other = other.flatten();
+        for place in 0..own.as_ref().map_or(0, UdpSockets::count) {
+            let fd = own.as_ref().map(|own: &UdpSockets| own.fd(place));
+            fd.map(|fd| add(&epoll, fd, UDP, place as u64))
+                .transpose()?;
+        }
+        if let Some((other, true)) = &other {
+            for place in 0..other.count() {
+                add(&epoll, other.fd(place), OTHER, place as u64)?;
+            }
+        }
+        if let Some(streams) = inlets.streams.get(index) {
+            add(&epoll, streams.as_fd(), INLET, 0)?;
+        }
+        Ok(Self {
+            server: Server::new(settings.clone()),
+            before: Counts::default(),
+            published_at: settings.started,
+            settings,
+            udp: own,
+            other: other.map(|(other, _)| other),
+            connections: Connections::default(),
+            ports: Ports::default(),
+            inlets,
+            index,
+            epoll,
+            ready: VecDeque::new(),
+            buffers: ReceiveBuffers::new(),
+            batch: Vec::new(),
+            arena: Arena::new(),
+        })
+    }
+
+    /// Readable when `receive` has something to do.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    /// Serves one source that is ready. What clients send to our own media is appended to `datagrams`.
+    ///
+    /// False: nothing is ready any more.
+    pub fn receive<'b>(&'b mut self, now: Instant, datagrams: &mut Vec<Datagram<'b>>) -> bool {
+        if self.ready.is_empty() {
+            self.poll_ready();
+        }
+        let Some(ready) = self.ready.pop_front() else {
+            return false;
+        };
+        match ready {
+            Ready::Inlet => self.take_streams(now),
+            Ready::Udp(_) | Ready::Other(_) => self.receive_udp(now, ready, datagrams),
+            Ready::Port(number) => self.receive_port(now, number),
+            Ready::Connection { number, writable } => {
+                if writable {
+                    self.connections.write(&self.epoll, number);
+                }
+                self.receive_connection(now, number, datagrams);
+            }
+        }
+        true
+    }
+
+    /// Queues a datagram of our own media for a client; `flush` sends it.
+    pub fn send(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        let Protocol::Relayed(number) = path.protocol else {
+            return;
+        };
+        let about = (number, path.local);
+        if self.server.handle_own(now, about, bytes, &mut self.arena) == Delivery::ArenaFull {
+            self.flush();
+            self.server.handle_own(now, about, bytes, &mut self.arena);
+        }
+    }
+
+    /// Sends what is queued for clients.
+    pub fn flush(&mut self) {
+        let Self {
+            udp,
+            other,
+            connections,
+            epoll,
+            arena,
+            ..
+        } = self;
+        send_to_clients(arena, (udp, other), connections, epoll);
+    }
+
+    /// Lets one of our own users use its credentials.
+    pub fn handle_joined(&mut self, user: User) {
+        self.server.handle_joined(user);
+    }
+
+    /// Ends one of our own users and its allocations.
+    pub fn handle_left(&mut self, user: User) {
+        self.server.handle_left(user);
+        self.close_ports();
+    }
+
+    /// Ends all users that are not there any more.
+    pub fn retain_users(&mut self, is_here: &dyn Fn(User) -> bool) {
+        self.server.retain_users(is_here);
+        self.close_ports();
+    }
+
+    /// When `handle_timeout` has something to do; `None`: nothing pending.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let publish = self.published_at + PUBLISH_INTERVAL;
+        self.server
+            .poll_timeout()
+            .into_iter()
+            .chain([publish])
+            .min()
+    }
+
+    /// Ends what has expired, and publishes what was counted.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.server.handle_timeout(now);
+        self.close_ports();
+        if now < self.published_at + PUBLISH_INTERVAL {
+            return;
+        }
+        self.published_at = now;
+        self.close_connections(now);
+        let mut counts = self.server.counts();
+        counts.add_counters(&self.before);
+        counts.connections = self.connections.count();
+        if let Some(published) = self.inlets.counts.get(self.index) {
+            *published.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        }
+    }
+
+    fn poll_ready(&mut self) {
+        let mut events = [EpollEvent::empty(); 64];
+        let count = self
+            .epoll
+            .wait(&mut events, EpollTimeout::ZERO)
+            .unwrap_or(0);
+        self.ready
+            .extend(events.iter().take(count).filter_map(|event| {
+                let number = event.data() & NUMBER_MASK;
+                let place = usize::try_from(number).unwrap_or_default();
+                match event.data() & !NUMBER_MASK {
+                    INLET => Some(Ready::Inlet),
+                    UDP => Some(Ready::Udp(place)),
+                    OTHER => Some(Ready::Other(place)),
+                    PORT => Some(Ready::Port(number)),
+                    CONNECTION => Some(Ready::Connection {
+                        number,
+                        writable: event.events().contains(EpollFlags::EPOLLOUT),
+                    }),
+                    _ => None,
+                }
+            }));
+    }
+
+    fn take_streams(&mut self, now: Instant) {
+        let Some(streams) = self.inlets.streams.get(self.index) else {
+            return;
+        };
+        streams.clear_wake();
+        let mut taken = VecDeque::new();
+        streams.take(STREAMS_MAX, &mut taken);
+        for stream in taken {
+            if let Some(number) = self.connections.open(now, stream, &self.epoll) {
+                // What was read before does not make the socket readable.
+                self.ready.push_back(Ready::Connection {
+                    number,
+                    writable: false,
+                });
+            }
+        }
+    }
+
+    fn receive_udp<'b>(
+        &'b mut self,
+        now: Instant,
+        ready: Ready,
+        datagrams: &mut Vec<Datagram<'b>>,
+    ) {
+        let mut batch = recycle(std::mem::take(&mut self.batch));
+        let (place, sockets) = match ready {
+            Ready::Other(place) => (place, &mut self.other),
+            Ready::Udp(place) => (place, &mut self.udp),
+            _ => return,
+        };
+        if let Some(sockets) = sockets {
+            sockets.receive(place, &mut self.buffers, &mut batch);
+        }
+        let Self {
+            server,
+            udp,
+            other,
+            connections,
+            ports,
+            epoll,
+            arena,
+            ..
+        } = self;
+        let mut clients = Clients {
+            server,
+            udp,
+            other,
+            connections,
+            ports,
+            epoll,
+            arena,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            clients.serve(now, batch.drain(..), datagrams);
+        }));
+        clients.finish();
+        self.batch = recycle(batch);
+        if outcome.is_err() {
+            datagrams.clear();
+            restart(&mut self.server, &self.settings, &mut self.before);
+        }
+    }
+
+    fn receive_connection<'b>(
+        &'b mut self,
+        now: Instant,
+        number: u64,
+        datagrams: &mut Vec<Datagram<'b>>,
+    ) {
+        let mut batch = Vec::new();
+        let (inlets, index) = (&self.inlets, self.index);
+        let is_here = |user: User| (inlets.route)(user) == index;
+        let misplaced = self
+            .connections
+            .receive(number, &is_here, &mut self.buffers, &mut batch);
+        let Self {
+            server,
+            udp,
+            other,
+            connections,
+            ports,
+            epoll,
+            arena,
+            ..
+        } = self;
+        let mut clients = Clients {
+            server,
+            udp,
+            other,
+            connections,
+            ports,
+            epoll,
+            arena,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            clients.serve(now, batch.into_iter(), datagrams);
+        }));
+        clients.finish();
+        if let Some(Misplaced { user, bytes }) = misplaced
+            && let Some(stream) = self.connections.take(number, bytes, &self.epoll)
+        {
+            self.inlets.push_to((self.inlets.route)(user), stream);
+        }
+        while let Some(path) = self.connections.poll_closed() {
+            self.server.handle_closed(path);
+        }
+        if outcome.is_err() {
+            datagrams.clear();
+            restart(&mut self.server, &self.settings, &mut self.before);
+        }
+    }
+
+    fn receive_port(&mut self, now: Instant, number: u64) {
+        let mut batch = Vec::new();
+        let Some(relayed) = self.ports.receive(number, &mut self.buffers, &mut batch) else {
+            return;
+        };
+        for datagram in batch {
+            let about = (relayed, datagram.path.remote);
+            let arena = &mut self.arena;
+            if self.server.handle_peer(now, about, datagram.bytes, arena) == Delivery::ArenaFull {
+                let clients = (&mut self.udp, &mut self.other);
+                send_to_clients(arena, clients, &mut self.connections, &self.epoll);
+                self.server.handle_peer(now, about, datagram.bytes, arena);
+            }
+        }
+        self.flush();
+    }
+
+    fn close_ports(&mut self) {
+        while let Some(address) = self.server.poll_close() {
+            self.ports.close(address);
+        }
+    }
+
+    /// Closes connections that have been without an allocation for a while.
+    fn close_connections(&mut self, now: Instant) {
+        let server = &self.server;
+        self.connections
+            .close_idle(now, |path| server.has_allocation(path));
+        while let Some(path) = self.connections.poll_closed() {
+            self.server.handle_closed(path);
+        }
+    }
+}
+
+/// The parts of a [`Relay`] that serve clients while their datagrams are borrowed.
+struct Clients<'r> {
+    server: &'r mut Server,
+    udp: &'r mut Option<UdpSockets>,
+    other: &'r mut Option<UdpSockets>,
+    connections: &'r mut Connections,
+    ports: &'r mut Ports,
+    epoll: &'r Epoll,
+    arena: &'r mut Arena,
+}
+
+impl Clients<'_> {
+    fn serve<'b>(
+        &mut self,
+        now: Instant,
+        batch: impl Iterator<Item = Datagram<'b>>,
+        datagrams: &mut Vec<Datagram<'b>>,
+    ) {
+        for datagram in batch {
+            if self.arena.reserve().is_none() {
+                self.send();
+            }
+            let ecn = datagram.ecn;
+            let to_peer = self.server.handle_client(now, datagram, self.arena);
+            if let Some(to_peer) = to_peer {
+                match to_peer.own {
+                    Some(number) => datagrams.push(to_media(number, ecn, to_peer)),
+                    None => self.ports.send(&to_peer),
+                }
+            }
+            while let Some(opening) = self.server.poll_open() {
+                let are_open = self.ports.open(&opening.addresses, self.epoll);
+                self.server
+                    .handle_opened(opening.number, are_open, self.arena);
+            }
+            while let Some(address) = self.server.poll_close() {
+                self.ports.close(address);
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.ports.flush();
+        self.send();
+    }
+
+    fn send(&mut self) {
+        send_to_clients(
+            self.arena,
+            (self.udp, self.other),
+            self.connections,
+            self.epoll,
+        );
+    }
+}
+
+/// What the media core is given: as if the peer address had received it from the relayed address.
+fn to_media(number: u64, ecn: u8, to_peer: ToPeer<'_>) -> Datagram<'_> {
+    Datagram {
+        path: Path {
+            local: to_peer.to,
+            remote: to_peer.from,
+            protocol: Protocol::Relayed(number),
+        },
+        ecn,
+        bytes: to_peer.bytes,
+    }
+}
+
+fn send_to_clients(
+    arena: &mut Arena,
+    (udp, other): (&mut Option<UdpSockets>, &mut Option<UdpSockets>),
+    connections: &mut Connections,
+    epoll: &Epoll,
+) {
+    if arena.runs().is_empty() {
+        return;
+    }
+    for sockets in [udp, other].into_iter().flatten() {
+        sockets.send(arena);
+    }
+    for run in arena.runs() {
+        if let Protocol::Tcp(number) = run.path.protocol {
+            connections.send(number, arena.bytes(run), epoll);
+        }
+    }
+    arena.clear();
+}
+
+/// Puts a new server in the place of one that panicked: its allocations are gone, its users stay.
+fn restart(server: &mut Server, settings: &Settings, before: &mut Counts) {
+    tracing::error!("the TURN server panicked: all its allocations have ended");
+    before.add_counters(&server.counts());
+    before.panics += 1;
+    let users: HashSet<User> = server.users().clone();
+    *server = Server::new(settings.clone());
+    users
+        .into_iter()
+        .for_each(|user| server.handle_joined(user));
+}
+
+fn add(epoll: &Epoll, fd: BorrowedFd<'_>, kind: u64, number: u64) -> io::Result<()> {
+    epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, kind | number))?;
+    Ok(())
+}
+
+/// Connections on their way into a server.
+const STREAMS_MAX: usize = 256;
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// What epoll data say: the kind of source, and its number below.
+const NUMBER_MASK: u64 = (1 << 56) - 1;
+const INLET: u64 = 1 << 56;
+const UDP: u64 = 2 << 56;
+const OTHER: u64 = 3 << 56;
+const PORT: u64 = 4 << 56;
+const CONNECTION: u64 = 5 << 56;
