@@ -53,6 +53,7 @@ fmt: ## format the Rust code
 .PHONY: bench
 bench: $(STAMPS)/build-tools ## nanoseconds and allocations per forwarded packet, beside the floor
 	cargo bench --locked -p plenum-sfu --bench forward
+	cargo bench --locked -p plenum-turn --bench relay
 
 .PHONY: bench-instructions
 bench-instructions: $(STAMPS)/build-tools $(STAMPS)/bench-tools ## instructions per forwarded packet, by callgrind
