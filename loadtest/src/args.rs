@@ -125,6 +125,10 @@ pub(crate) struct Args {
     #[arg(long, value_enum)]
     door: Option<DoorName>,
 
+    /// All media of the bots goes through the server's TURN, over UDP.
+    #[arg(long)]
+    turn: bool,
+
     /// In what time all come in.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     ramp: Option<Duration>,
@@ -277,6 +281,7 @@ impl Args {
             server,
             settle: self.settle,
             is_talkative: !self.quiet,
+            is_relayed: self.turn,
         }
     }
 

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use crate::bot::{Agreed, BotPlan};
 use crate::fleet::{BotKey, Clock, Fleet, Stages};
 use crate::totals::{Joins, Totals};
+use crate::turn::Channel;
 
 /// The local end of a bot's path.
 pub enum Seat {
@@ -30,6 +31,8 @@ pub enum Seat {
     Shared(SocketAddr),
     /// A socket of its own.
     Own(Box<UdpSockets>),
+    /// A socket of its own, through the server's TURN.
+    Relayed(Box<UdpSockets>, Channel),
 }
 
 impl Seat {
@@ -37,7 +40,9 @@ impl Seat {
     pub fn local(&self) -> SocketAddr {
         match self {
             Self::Shared(address) => *address,
-            Self::Own(socket) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, socket.port())),
+            Self::Own(socket) | Self::Relayed(socket, _) => {
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, socket.port()))
+            }
         }
     }
 }
@@ -115,9 +120,9 @@ impl BotThread {
         })
     }
 
-    /// A seat for one more bot: on loopback an address of its own, else a socket of its own.
-    pub fn seat(&self, server: IpAddr) -> io::Result<Seat> {
-        if !server.is_loopback() || server.is_ipv6() {
+    /// A seat for one more bot: on loopback an address of its own unless it `is_own`, else a socket of its own.
+    pub fn seat(&self, server: IpAddr, is_own: bool) -> io::Result<Seat> {
+        if is_own || !server.is_loopback() || server.is_ipv6() {
             return Ok(Seat::Own(Box::new(UdpSockets::bind(0, OWN_BUFFER_BYTES)?)));
         }
         let mut taken = self.taken.lock().map_err(|_| io::ErrorKind::Other)?;
@@ -174,6 +179,8 @@ struct Driver {
     ports: HashMap<u16, usize>,
     /// Whose a local address is; with an unspecified address, whose a port is.
     seats: HashMap<SocketAddr, BotKey>,
+    /// Through which TURN channel the socket with this port speaks.
+    channels: HashMap<u16, Channel>,
     buffers: ReceiveBuffers,
     arena: Arena,
     inbox: Receiver<Order>,
@@ -193,6 +200,7 @@ impl Driver {
             sockets: Vec::new(),
             ports: HashMap::new(),
             seats: HashMap::new(),
+            channels: HashMap::new(),
             buffers: ReceiveBuffers::new(),
             arena: Arena::new(),
             inbox,
@@ -283,9 +291,14 @@ impl Driver {
         let local = seat.local();
         let key = self.fleet.add(now, plan, agreed);
         self.seats.insert(local, key);
-        if let Seat::Own(socket) = seat {
-            // Without it the bot hears nothing and is reported as failed.
-            let _ = self.watch(*socket);
+        // Without it the bot hears nothing and is reported as failed.
+        match seat {
+            Seat::Shared(_) => {}
+            Seat::Own(socket) => _ = self.watch(*socket),
+            Seat::Relayed(socket, channel) => {
+                self.channels.insert(socket.port(), channel);
+                let _ = self.watch(*socket);
+            }
         }
     }
 
@@ -333,7 +346,14 @@ impl Driver {
                         *key
                     }
                 };
-                self.fleet.handle_datagram(now, key, datagram.bytes);
+                let is_relayed = self.channels.contains_key(&local.port());
+                let bytes = match is_relayed {
+                    true => Channel::data(datagram.bytes),
+                    false => Some(datagram.bytes),
+                };
+                if let Some(bytes) = bytes {
+                    self.fleet.handle_datagram(now, key, bytes);
+                }
             }
         }
         received
@@ -343,7 +363,13 @@ impl Driver {
     fn send(&mut self) {
         let mut out = std::mem::take(self.fleet.outbox());
         let (mut from, mut last) = (0, None);
-        for (path, bytes) in out.drain() {
+        for (mut path, bytes) in out.drain() {
+            let channel = self.channels.get(&path.local.port());
+            let header = channel.map(|_| Channel::header(bytes.len()));
+            let header = header.as_ref().map_or(&[][..], |header| header);
+            if let Some(channel) = channel {
+                path.remote = channel.server;
+            }
             let socket = self.ports.get(&path.local.port()).copied().unwrap_or(0);
             // Two in a row on one path would become one run.
             if socket != from || last == Some(path) || self.arena.reserve().is_none() {
@@ -351,11 +377,13 @@ impl Driver {
             }
             (from, last) = (socket, Some(path));
             if let Some(room) = self.arena.reserve()
-                && let Some(room) = room.get_mut(..bytes.len())
+                && let Some((first, rest)) = room.split_at_mut_checked(header.len())
+                && let Some(rest) = rest.get_mut(..bytes.len())
             {
-                room.copy_from_slice(&bytes);
+                first.copy_from_slice(header);
+                rest.copy_from_slice(&bytes);
                 self.arena.aim(path);
-                self.arena.commit(bytes.len());
+                self.arena.commit(header.len() + bytes.len());
             }
         }
         self.flush(from);

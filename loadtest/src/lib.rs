@@ -41,6 +41,7 @@ pub mod signal;
 pub mod target;
 pub mod token;
 pub mod totals;
+pub mod turn;
 pub mod whip;
 pub mod wire;
 

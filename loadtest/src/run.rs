@@ -33,6 +33,8 @@ pub struct RunOptions {
     pub settle: Duration,
     /// Prints how it goes, once a second.
     pub is_talkative: bool,
+    /// Media goes through the server's TURN, over UDP.
+    pub is_relayed: bool,
 }
 
 /// Plays a scenario.
@@ -124,6 +126,7 @@ impl Stage {
                 door: options.scenario.door,
                 identity: Arc::new(Identity::generate(options.scenario.protection)?),
                 seed: options.scenario.seed,
+                is_relayed: options.is_relayed,
             }),
             scenario: options.scenario.clone(),
             threads: threads?.into(),

@@ -88,6 +88,7 @@ fn config_for(addr: SocketAddr, shards: u16) -> String {
         "[http]\naddr = \"{addr}\"\n\
          [media]\nudp_port = 0\ntcp_port = 0\nshards = {shards}\nadvertise = [\"127.0.0.1\"]\n\
          audio_slots_max = 64\nvideo_slots_max = 64\n\
+         [turn]\nport = 0\n\
          [auth.keys]\n{KEY_ID} = \"{KEY_SECRET}\"\n\
          [log]\nlevel = \"warn\"\n\
          [limits]\njoins_per_second = 100000\njoins_burst = 100000\n\

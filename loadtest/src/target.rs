@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use crate::bot::sdp::{self, Answer};
 use crate::bot::{Agreed, BotPlan, Credentials, Identity};
 use crate::http::{Request, Url};
-use crate::io::BotThread;
+use crate::io::{BotThread, Seat};
 use crate::scenario::{Door, Part};
 use crate::signal::{Frame, Socket};
 use crate::token::Key;
+use crate::turn::{Channel, IceServer};
 
 /// What lets bots in.
 #[derive(Clone, Debug)]
@@ -89,6 +90,8 @@ pub struct Joiner {
     pub identity: Arc<Identity>,
     /// What chance is drawn from.
     pub seed: u64,
+    /// Media goes through the server's TURN, over UDP.
+    pub is_relayed: bool,
 }
 
 /// What keeps a bot in its room, as far as signaling goes.
@@ -125,7 +128,7 @@ impl Joiner {
             Some(url) => url.resolve().await?,
             None => self.target.addr,
         };
-        let seat = thread.seat(addr.ip())?;
+        let mut seat = thread.seat(addr.ip(), self.is_relayed)?;
         let session = sdp::Session {
             ufrag: &credentials.ufrag,
             pwd: &credentials.pwd,
@@ -134,13 +137,20 @@ impl Joiner {
         };
         let roles = plan.roles();
         let offer = sdp::write_offer(&session, &roles);
-        let (answer, stay) = match url {
+        let Joined {
+            answer,
+            ice_servers,
+            stay,
+        } = match url {
             Some(url) => post(addr, url, token, offer).await?,
             None => hello(addr, token, offer, &plan).await?,
         };
         let answer = Answer::read(&answer)?;
         expect_what_was_accepted(&mut plan, &roles, &answer);
         let remote = answer.remote(addr).context("no candidate")?;
+        if self.is_relayed {
+            seat = relay(seat, ice_servers, remote).await?;
+        }
         let path = sfu::shard::Path::new(seat.local(), remote, sfu::shard::Protocol::Udp);
         let agreed = Agreed {
             answer,
@@ -152,6 +162,45 @@ impl Joiner {
         thread.add(plan, agreed, seat);
         Ok(stay)
     }
+}
+
+/// What a server said when it let a bot in.
+struct Joined {
+    answer: String,
+    ice_servers: Vec<IceServer>,
+    stay: Stay,
+}
+
+/// Opens a channel to the server's candidate.
+async fn relay(seat: Seat, ice_servers: Vec<IceServer>, remote: SocketAddr) -> Result<Seat> {
+    let server = ice_servers.into_iter().find(IceServer::is_fit);
+    let server = server.context("the server names no TURN server")?;
+    let Seat::Own(mut socket) = seat else {
+        bail!("the bot has no socket of its own");
+    };
+    let open = move || {
+        let channel = Channel::open(&mut socket, &server, remote)?;
+        Ok(Seat::Relayed(socket, channel))
+    };
+    tokio::task::spawn_blocking(open).await?
+}
+
+/// `<turn:…>; rel="ice-server"; username="…"; credential="…"; credential-type="password"`
+fn ice_server(link: &str) -> Option<IceServer> {
+    let (url, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    let parameter = |name: &str| {
+        let start = parameters.find(&format!("; {name}=\""))? + name.len() + 4;
+        parameters
+            .get(start..)?
+            .split('"')
+            .next()
+            .map(str::to_owned)
+    };
+    Some(IceServer {
+        url: url.to_owned(),
+        username: parameter("username")?,
+        credential: parameter("credential")?,
+    })
 }
 
 /// A server may give fewer slots than were asked for; then fewer streams are expected.
@@ -166,12 +215,7 @@ fn expect_what_was_accepted(plan: &mut BotPlan, roles: &[sdp::Role], answer: &An
     receive.video = receive.video.min(accepted(&sdp::Role::VideoSlot));
 }
 
-async fn post(
-    addr: SocketAddr,
-    url: Url,
-    token: Option<String>,
-    offer: String,
-) -> Result<(String, Stay)> {
+async fn post(addr: SocketAddr, url: Url, token: Option<String>, offer: String) -> Result<Joined> {
     let mut request = Request::new("POST", &url.path).body("application/sdp", offer);
     if let Some(token) = &token {
         request = request.bearer(token);
@@ -192,7 +236,13 @@ async fn post(
         url: resource,
         token,
     };
-    Ok((reply.body, stay))
+    let links = reply.headers.iter().filter(|(name, _)| name == "link");
+    let ice_servers = links.filter_map(|(_, link)| ice_server(link)).collect();
+    Ok(Joined {
+        answer: reply.body,
+        ice_servers,
+        stay,
+    })
 }
 
 async fn hello(
@@ -200,7 +250,7 @@ async fn hello(
     token: Option<String>,
     offer: String,
     plan: &BotPlan,
-) -> Result<(String, Stay)> {
+) -> Result<Joined> {
     let publish: Vec<Value> = plan.publish.iter().enumerate().map(publication).collect();
     let mut hello = json!({
         "t": "hello", "v": [1], "features": ["slots"], "autoSubscribe": true,
@@ -212,14 +262,36 @@ async fn hello(
     }
     let mut socket = Socket::open(addr).await?;
     socket.send(&hello).await?;
-    let answer = match socket.next_within(PATIENCE).await? {
-        Frame::Message(welcome) if welcome["t"] == "welcome" => welcome["answer"]["sdp"].clone(),
+    let welcome = match socket.next_within(PATIENCE).await? {
+        Frame::Message(welcome) if welcome["t"] == "welcome" => welcome,
         other => bail!("instead of a welcome: {other:?}"),
     };
-    let answer = answer.as_str().context("the offer was refused")?.to_owned();
+    let answer = welcome["answer"]["sdp"]
+        .as_str()
+        .context("the offer was refused")?;
+    let answer = answer.to_owned();
     let (leave, leaving) = oneshot::channel();
     let keeping = tokio::spawn(keep(socket, leaving));
-    Ok((answer, Stay::Native { leave, keeping }))
+    Ok(Joined {
+        answer,
+        ice_servers: ice_servers(&welcome["iceServers"]),
+        stay: Stay::Native { leave, keeping },
+    })
+}
+
+fn ice_servers(listed: &Value) -> Vec<IceServer> {
+    let mut servers = Vec::new();
+    for entry in listed.as_array().into_iter().flatten() {
+        let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        for url in entry["urls"].as_array().into_iter().flatten() {
+            servers.push(IceServer {
+                url: url.as_str().unwrap_or_default().to_owned(),
+                username: text("username"),
+                credential: text("credential"),
+            });
+        }
+    }
+    servers
 }
 
 fn publication((mid, track): (usize, &crate::bot::TrackPlan)) -> Value {

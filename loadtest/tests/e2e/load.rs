@@ -23,6 +23,10 @@ fn short() -> Scenario {
 }
 
 async fn play(stage: &Stage, scenario: Scenario) -> Result<Report> {
+    play_by(stage, scenario, false).await
+}
+
+async fn play_by(stage: &Stage, scenario: Scenario, is_relayed: bool) -> Result<Report> {
     let target = Target::plenum(stage.addr, Pass::Key(stage.key.clone()));
     let options = RunOptions {
         target,
@@ -31,6 +35,7 @@ async fn play(stage: &Stage, scenario: Scenario) -> Result<Report> {
         server: None,
         settle: Duration::ZERO,
         is_talkative: false,
+        is_relayed,
     };
     let report = run(options).await?;
     let thresholds = Thresholds {
@@ -112,6 +117,33 @@ async fn every_codec_and_simulcast_are_forwarded() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn everything_through_turn_loses_nothing_by_either_door() -> Result<()> {
+    let stage = Stage::open().await?;
+    for door in [Door::Http, Door::Native] {
+        let scenario = Scenario {
+            publishers: 1,
+            subscribers: 3,
+            door,
+            ..short()
+        };
+        let report = play_by(&stage, scenario, true).await?;
+        ensure!(report.joined == 4, "{report:?}");
+    }
+    let counts = stage.metrics().await?;
+    let relayed = |line: &&str| line.starts_with("plenum_turn_to_clients_datagrams_total ");
+    let relayed = counts
+        .lines()
+        .find(relayed)
+        .and_then(|line| line.rsplit(' ').next());
+    ensure!(
+        relayed.is_some_and(|count| count.parse::<u64>().unwrap_or_default() > 1000),
+        "{relayed:?}"
+    );
+    stage.close().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bots_without_a_pass_are_reported_as_failed() -> Result<()> {
     let stage = Stage::open().await?;
     let options = RunOptions {
@@ -127,6 +159,7 @@ async fn bots_without_a_pass_are_reported_as_failed() -> Result<()> {
         server: None,
         settle: Duration::ZERO,
         is_talkative: false,
+        is_relayed: false,
     };
     let report = run(options).await?;
     ensure!((report.joined, report.failed) == (0, 2), "{report:?}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use loadtest::client::PATIENCE;
+use loadtest::http::Request;
 use loadtest::peer::Media;
 use loadtest::token::Key;
 use loadtest::{JoinOptions, Participant, Peer, Reception, Source, TrackOptions};
@@ -40,6 +41,7 @@ impl Stage {
         config.media.udp_port = 0;
         config.media.tcp_port = 0;
         config.media.shards = 1;
+        config.turn.port = 0;
         config.media.advertise = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         config
             .auth
@@ -49,6 +51,11 @@ impl Stage {
         let server = signaling::Server::start(&config).await?;
         let addr = server.addr();
         Ok(Self { server, addr, key })
+    }
+
+    /// What the server has counted, as of a second ago.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        Ok(Request::new("GET", "/metrics").send(self.addr).await?.body)
     }
 
     /// Joins the room, able to do everything.

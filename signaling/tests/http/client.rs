@@ -24,6 +24,7 @@ pub(crate) fn config() -> Config {
         config.media.tcp_port,
         config.media.shards,
     ) = (0, 0, 1);
+    config.turn.port = 0;
     config
         .auth
         .keys
