@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
@@ -46,9 +46,12 @@ impl Files {
         // What changes while it is read is read again at the next look.
         let stamps = self.stamps();
         *lock(&self.seen) = stamps;
-        let chain = CertificateDer::pem_file_iter(&self.cert)
+        let chain: Vec<_> = CertificateDer::pem_file_iter(&self.cert)
             .and_then(Iterator::collect)
             .map_err(|error| unreadable(&self.cert, error))?;
+        if chain.is_empty() {
+            return Err(unreadable(&self.cert, pem::Error::NoItemsFound));
+        }
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| unreadable(&self.key, error))?;
         pair(chain, key)
@@ -66,6 +69,6 @@ impl Files {
     }
 }
 
-fn unreadable(path: &Path, error: rustls::pki_types::pem::Error) -> TlsError {
+fn unreadable(path: &Path, error: pem::Error) -> TlsError {
     TlsError::Unreadable(path.display().to_string(), error)
 }
