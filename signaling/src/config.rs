@@ -396,10 +396,16 @@ impl Config {
         if !self.http.public_url.is_empty() {
             return self.http.public_url.trim_end_matches('/').to_owned();
         }
-        let scheme = if self.http.tls_cert.is_empty() {
-            "http"
-        } else {
+        if let Some(domain) = self.http.acme_domains.first() {
+            return match bound.port() {
+                443 => format!("https://{domain}"),
+                port => format!("https://{domain}:{port}"),
+            };
+        }
+        let scheme = if self.http.is_https() {
             "https"
+        } else {
+            "http"
         };
         let mut addr = bound;
         if addr.ip().is_unspecified() {

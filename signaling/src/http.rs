@@ -5,6 +5,7 @@
     reason = "clocks, sockets and tasks live here"
 )]
 
+mod acme;
 mod api;
 mod entry;
 #[cfg(test)]
@@ -38,12 +39,14 @@ use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn_service::TurnService;
 
+pub(crate) use acme::{Acme, certificate_path};
 pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub use entry::{TurnDoor, TurnStream};
 pub(crate) use gate::Gate;
 pub(crate) use listen::Listener;
 use problem::problem;
-pub(crate) use tls::Tls;
+pub(crate) use proxy::LOCAL as PROXY_LOCAL;
+pub(crate) use tls::{Tls, TlsError};
 
 /// What all routes share.
 pub(crate) struct App {
@@ -86,7 +89,7 @@ impl App {
             metrics,
             allowed_origins: config.http.allowed_origins.clone(),
             metrics_here: config.http.admin_addr.is_empty(),
-            https: !config.http.tls_cert.is_empty(),
+            https: config.http.is_https(),
             resources: whip::Resources::default(),
             pending: Mutex::default(),
             pending_max: config.limits.pending_sockets,

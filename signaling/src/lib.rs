@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::Keys;
-use crate::http::{App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
+use crate::http::{Acme, App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn_service::TurnService;
@@ -83,6 +83,9 @@ pub enum StartError {
     /// The system lacks something the TURN server needs.
     #[error("the TURN server does not start: {0}")]
     Turn(std::io::Error),
+    /// The folder for certificates by ACME cannot be used.
+    #[error("http.acme_dir: {0}")]
+    AcmeDir(std::io::Error),
     /// The media core does not start.
     #[error("the media core does not start: {0}")]
     Media(#[from] sfu::StartError),
@@ -105,13 +108,18 @@ impl Server {
     /// What cannot be had, with the option it comes from.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let (http, metrics) = (&config.http, Arc::new(Metrics::new()));
-        let tls = if http.tls_cert.is_empty() {
-            None
-        } else {
-            let tls = Tls::from_files(&http.tls_cert, &http.tls_key, Arc::clone(&metrics));
-            Some(tls.map_err(|error| StartError::Tls(error.to_string()))?)
-        };
-        Self::start_with(config, metrics, tls).await
+        let unusable = |error: http::TlsError| StartError::Tls(error.to_string());
+        let (mut tls, mut acme) = (None, None);
+        if !http.tls_cert.is_empty() {
+            let files = Tls::from_files(&http.tls_cert, &http.tls_key, Arc::clone(&metrics));
+            tls = Some(files.map_err(unusable)?);
+        } else if !http.acme_domains.is_empty() {
+            let empty = Tls::for_acme(Arc::clone(&metrics)).map_err(unusable)?;
+            let ordering = Acme::new(http, None, empty.clone(), Arc::clone(&metrics));
+            acme = Some(ordering.map_err(StartError::AcmeDir)?);
+            tls = Some(empty);
+        }
+        Self::start_with(config, metrics, tls, acme).await
     }
 
     /// As [`Server::start`], with a certificate that is in no file.
@@ -123,13 +131,14 @@ impl Server {
         let metrics = Arc::new(Metrics::new());
         let tls = Tls::from_der(vec![own.cert.into()], key, Arc::clone(&metrics));
         let tls = tls.map_err(|error| StartError::Tls(error.to_string()))?;
-        Self::start_with(config, metrics, Some(tls)).await
+        Self::start_with(config, metrics, Some(tls), None).await
     }
 
     async fn start_with(
         config: &Config,
         metrics: Arc<Metrics>,
         tls: Option<Tls>,
+        acme: Option<Acme>,
     ) -> Result<Self, StartError> {
         let listener = listen("http.addr", &config.http.addr.to_string()).await?;
         let admin = match config.http.admin_addr.as_str() {
@@ -175,6 +184,12 @@ impl Server {
             tasks.spawn(admin.serve(routes, Entry::plain(metrics), stopped.clone()));
         }
         tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), entry, stopped.clone()));
+        if let Some(acme) = acme {
+            if addr.port() != 443 {
+                tracing::info!(%addr, "ACME authorities look at port 443, which has to lead here");
+            }
+            tasks.spawn(acme.run(stopped.clone()));
+        }
         tasks.spawn(tick(app, tls.clone(), stopped));
         Ok(Self {
             addr,

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub commands_dropped: IntCounter,
     /// Times that the certificate's files could not be used when they were read again.
     pub tls_reload_failures: IntCounter,
+    /// Certificates that could not be got by ACME.
+    pub acme_failures: IntCounter,
     refusals: IntCounterVec,
     /// Without a label, so that there is none while there is no certificate.
     tls_expires: IntGaugeVec,
@@ -110,6 +112,10 @@ impl Metrics {
             tls_reload_failures: counter(
                 "plenum_tls_reload_failures_total",
                 "Times that new certificate files could not be used",
+            ),
+            acme_failures: counter(
+                "plenum_acme_failures_total",
+                "Certificates that could not be got by ACME",
             ),
             tls_expires,
             refusals: counters(

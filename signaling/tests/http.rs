@@ -13,5 +13,7 @@ mod client;
 mod native;
 #[path = "http/proxy.rs"]
 mod proxy;
+#[path = "http/tls.rs"]
+mod tls;
 #[path = "http/whip.rs"]
 mod whip;

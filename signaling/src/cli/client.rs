@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{choose_key, unix_time};
 use crate::auth::{self, Claims, VideoGrant};
 use crate::config::Config;
+use crate::http::{PROXY_LOCAL, certificate_path};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// More than any part of a list.
@@ -82,7 +83,10 @@ impl<'a> Client<'a> {
         }
         let mut stream = connect(address)?;
         let mut answer = String::new();
-        if self.config.http.tls_cert.is_empty() {
+        if self.config.http.proxy_protocol {
+            stream.write_all(&PROXY_LOCAL)?;
+        }
+        if !self.config.http.is_https() {
             stream.write_all(request.as_bytes())?;
             stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
         } else {
@@ -96,9 +100,13 @@ impl<'a> Client<'a> {
     }
 
     fn tls(&self) -> Result<ClientConfig> {
-        let path = &self.config.http.tls_cert;
-        let own = CertificateDer::from_pem_file(path)
-            .map_err(|error| anyhow::anyhow!("http.tls_cert: cannot read {path}: {error}"))?;
+        let http = &self.config.http;
+        let (option, path) = match http.tls_cert.as_str() {
+            "" => ("http.acme_dir", certificate_path(http)),
+            path => ("http.tls_cert", path.into()),
+        };
+        let own = CertificateDer::from_pem_file(&path)
+            .map_err(|error| anyhow::anyhow!("{option}: cannot read {path:?}: {error}"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         Ok(ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
@@ -136,7 +144,7 @@ impl ServerCertVerifier for Pinned {
             return Ok(ServerCertVerified::assertion());
         }
         Err(rustls::Error::General(
-            "the server has another certificate than http.tls_cert".into(),
+            "the server has another certificate than the configuration".into(),
         ))
     }
 

@@ -84,6 +84,7 @@ fn unknown_keys_and_bad_values_name_their_path() {
             "[http]\nproxy_protocol = true\nproxy_from = [\"10.0.0.1/8\"]",
             "http.proxy_from",
         ),
+        ("[http]\nacme_domains = [\"a.example\"]", "http.acme_dir"),
         ("[http", "plenum.toml"),
     ] {
         let message = fault(text, &[]);
@@ -93,6 +94,53 @@ fn unknown_keys_and_bad_values_name_their_path() {
             "the secret is not repeated: {message:?}"
         );
     }
+}
+
+#[test]
+fn a_certificate_by_acme_needs_names_that_can_be_proved_and_a_folder() {
+    let acme = |domains: &str, more: &str| {
+        let text = format!("[http]\nacme_domains = [{domains}]\nacme_dir = \"acme\"\n{more}");
+        load(&text, &[]).map_err(|error| error.to_string())
+    };
+    let config = acme(
+        "\"meet.example\", \"xn--bcher-kva.example\", \"plenum\"",
+        "",
+    )
+    .unwrap();
+    assert!(config.http.is_https());
+    for domain in [
+        "",
+        "*.example",
+        "meet..example",
+        "meet.example.",
+        "-meet.example",
+        "meet_1.example",
+        "bücher.example",
+        "192.0.2.7",
+        "2001:db8::1",
+        "meet.example:443",
+        &format!("{}.example", "a".repeat(64)),
+    ] {
+        let error = acme(&format!("{domain:?}"), "").unwrap_err();
+        assert!(error.contains("http.acme_domains"), "{domain}: {error}");
+    }
+    for (more, expected) in [
+        ("tls_cert = \"a\"\ntls_key = \"b\"", "http.acme_domains"),
+        ("acme_email = \"ann\"", "http.acme_email"),
+        ("acme_email = \"a b@example.org\"", "http.acme_email"),
+        ("acme_email = \"@example.org\"", "http.acme_email"),
+        (
+            "acme_directory_url = \"http://ca.example/directory\"",
+            "http.acme_directory_url",
+        ),
+        ("acme_directory_url = \"\"", "http.acme_directory_url"),
+    ] {
+        let error = acme("\"meet.example\"", more).unwrap_err();
+        assert!(error.contains(expected), "{more}: {error}");
+    }
+    let many = vec!["\"a.example\""; 101].join(", ");
+    assert!(acme(&many, "").unwrap_err().contains("100 names"));
+    acme("\"a.example\"", "acme_email = \"ann@example.org\"").unwrap();
 }
 
 #[test]
@@ -144,6 +192,10 @@ fn join_links_start_with_what_clients_can_reach() {
     assert_eq!(config.public_url(bound), "http://127.0.0.1:8080");
     config.media.advertise = vec!["192.0.2.7".parse().unwrap()];
     assert_eq!(config.public_url(bound), "http://192.0.2.7:8080");
+    config.http.acme_domains = vec!["meet.example".to_owned(), "example".to_owned()];
+    assert_eq!(config.public_url(bound), "https://meet.example:8080");
+    let standard = "0.0.0.0:443".parse().unwrap();
+    assert_eq!(config.public_url(standard), "https://meet.example");
     config.http.public_url = "https://meet.example/".to_owned();
     assert_eq!(config.public_url(bound), "https://meet.example");
 }

@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::proxy::{self, Parsed};
-use super::tls::{ALPN_HTTP, ALPN_TURN};
+use super::tls::{ALPN_ACME, ALPN_HTTP, ALPN_TURN};
 use super::{Ends, Tls};
 use crate::config::{Http, Network};
 use crate::metrics::{Closed, Metrics};
@@ -90,6 +90,11 @@ impl Entry {
         };
         let accepted = tls.acceptor().accept(stream).await;
         let mut stream = accepted.map_err(|error| closed_by(&error))?;
+        if stream.get_ref().1.alpn_protocol() == Some(ALPN_ACME) {
+            // The authority has seen in the handshake what it came for.
+            stream.shutdown().await.ok();
+            return Ok(None);
+        }
         if !is_turn(&mut stream).await? {
             return Ok(Some(Entered::Https(Box::new(stream), ends)));
         }

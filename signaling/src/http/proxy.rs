@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and protocol, and the length of what follows.
 const HEAD_BYTES: usize = 16;
+/// A header of somebody who connects for himself (command LOCAL).
+pub(crate) const LOCAL: [u8; HEAD_BYTES] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 /// The longest header taken, in bytes: what is sure to come in one segment (section 2, the smallest
 /// MSS there is). Addresses take 52 bytes at most; the rest are TLVs, which we do not read.
 const HEADER_BYTES_MAX: usize = 536;
@@ -164,6 +166,7 @@ mod tests {
     fn a_proxy_that_speaks_for_nobody_names_no_addresses() {
         // Its own health check, whatever family it says; an unknown one; datagrams; UNIX sockets.
         assert_eq!(parse(&header(0x20, 0x00, &[])), nameless(16));
+        assert_eq!(parse(&LOCAL), nameless(16));
         assert_eq!(parse(&header(0x20, 0x11, &ipv4_block())), nameless(28));
         assert_eq!(parse(&header(0x20, 0xff, &[1, 2])), nameless(18));
         assert_eq!(parse(&header(0x21, 0x00, &[9; 7])), nameless(23));

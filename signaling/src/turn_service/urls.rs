@@ -35,7 +35,7 @@ impl Urls {
             addresses: addresses.to_vec(),
             udp,
             tcp: AtomicU16::new(0),
-            tls: config.http.speaks_tls().then(|| tls_place(config, http)),
+            tls: config.http.is_https().then(|| tls_place(config, http)),
         }
     }
 

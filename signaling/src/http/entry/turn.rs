@@ -16,7 +16,7 @@ pub type TurnDoor = Arc<dyn Fn(TurnStream) + Send + Sync>;
 /// A connection over TLS for TURN, past its handshake.
 ///
 /// What had come is in `bytes`, decrypted; none of it is left in `tls`. To go on: read from `stream`
-/// with [`ServerConnection::read_tls`], then process and take the plaintext, as with any connection.
+/// with `tls.read_tls`, then process and take the plaintext, as with any connection.
 #[derive(Debug)]
 pub struct TurnStream {
     /// The socket, non-blocking and without delay (Nagle).

@@ -165,4 +165,7 @@ fn what_is_wrong_with_the_files_is_said_with_their_names() {
     assert!(mismatch.contains("do not fit"), "{mismatch}");
     let none = read("cert.pem");
     assert!(none.contains("cert.pem"), "{none}");
+    folder.write("cert.pem", "");
+    let empty = read("other.pem");
+    assert!(empty.contains("cert.pem"), "{empty}");
 }
