@@ -146,12 +146,7 @@ impl Server {
             address => Some(listen("http.admin_addr", address).await?),
         };
         let turn = TurnService::open(config, listener.address())?;
-        let relays = turn.clone().map(|turn| turn as Arc<dyn sfu::Relays>);
-        let (sfu, events) = Sfu::start_with_relays(config.media.clone(), relays)?;
-        if let Some(turn) = &turn {
-            turn.set_tcp_port(sfu.tcp_port());
-        }
-        let sfu = Arc::new(sfu);
+        let (sfu, events) = start_media(config, turn.as_ref())?;
         let keys = Arc::new(Keys::new(config.auth.clone()));
         let rooms = Rooms::new(
             Arc::clone(&sfu),
@@ -271,6 +266,19 @@ async fn listen(key: &'static str, address: &str) -> Result<Listener, StartError
         .parse()
         .map_err(|_| refused(std::io::ErrorKind::InvalidInput.into()))?;
     Listener::bind(parsed).await.map_err(refused)
+}
+
+/// Starts the media core with a TURN server in every thread of it.
+fn start_media(
+    config: &Config,
+    turn: Option<&Arc<TurnService>>,
+) -> Result<(Arc<Sfu>, Events), StartError> {
+    let relays = turn.map(|turn| Arc::clone(turn) as Arc<dyn sfu::Relays>);
+    let (sfu, events) = Sfu::start_with_relays(config.media.clone(), relays)?;
+    if let Some(turn) = turn {
+        turn.set_tcp_port(sfu.tcp_port());
+    }
+    Ok((Arc::new(sfu), events))
 }
 
 /// Hands the core's events to the rooms, on a thread of its own because waiting for them blocks.

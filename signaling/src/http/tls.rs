@@ -54,7 +54,7 @@ impl Tls {
     ) -> Result<Self, TlsError> {
         let files = Files::new(cert, key);
         let pair = files.read()?;
-        let mut tls = Self::new(metrics, &[ALPN_HTTP, ALPN_TURN])?;
+        let mut tls = Self::new(metrics, &[ALPN_TURN, ALPN_HTTP])?;
         tls.show(pair);
         tls.files = Some(Arc::new(files));
         Ok(tls)
@@ -66,7 +66,7 @@ impl Tls {
         key: PrivateKeyDer<'static>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, TlsError> {
-        let tls = Self::new(metrics, &[ALPN_HTTP, ALPN_TURN])?;
+        let tls = Self::new(metrics, &[ALPN_TURN, ALPN_HTTP])?;
         tls.show(pair(chain, key)?);
         Ok(tls)
     }
@@ -74,9 +74,11 @@ impl Tls {
     /// Begins without a certificate: until [`Tls::show_pem`] handshakes end with an alert, but for
     /// those of a certificate authority.
     pub(crate) fn for_acme(metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        Self::new(metrics, &[ALPN_HTTP, ALPN_TURN, ALPN_ACME])
+        Self::new(metrics, &[ALPN_TURN, ALPN_HTTP, ALPN_ACME])
     }
 
+    /// The first of `protocols` that the client names is spoken. TURN comes before HTTP: a client that names
+    /// both, as coturn's does, means TURN, and browsers name it never.
     fn new(metrics: Arc<Metrics>, protocols: &[&[u8]]) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown::default());
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
