@@ -16,7 +16,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use net::{Arena, Datagram, Mailbox, Path, Protocol, ReceiveBuffers, UdpSockets, recycle};
+use net::{
+    Arena, Datagram, Mailbox, Path, Protocol, ReceiveBuffers, UdpCounts, UdpSockets, recycle,
+};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::auth::User;
@@ -249,6 +251,14 @@ impl Relay {
     pub fn retain_users(&mut self, is_here: &dyn Fn(User) -> bool) {
         self.server.retain_users(is_here);
         self.close_ports();
+    }
+
+    /// What crossed its UDP port.
+    pub fn udp_counts(&self) -> UdpCounts {
+        self.udp
+            .as_ref()
+            .map(|udp| *udp.counts())
+            .unwrap_or_default()
     }
 
     /// When `handle_timeout` has something to do; `None`: nothing pending.

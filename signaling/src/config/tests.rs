@@ -85,6 +85,10 @@ fn unknown_keys_and_bad_values_name_their_path() {
             "http.proxy_from",
         ),
         ("[http]\nacme_domains = [\"a.example\"]", "http.acme_dir"),
+        ("[turn]\nport = 7800", "turn.port"),
+        ("[turn]\nport = 7801\n[media]\nshards = 2", "turn.port"),
+        ("[turn]\nrelay_ports = \"1\"", "turn.relay_ports"),
+        ("[turn]\nallow_peers = [\"10.0.0.1/8\"]", "turn.allow_peers"),
         ("[http", "plenum.toml"),
     ] {
         let message = fault(text, &[]);
