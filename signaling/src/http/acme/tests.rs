@@ -284,8 +284,13 @@ async fn only_authorities_see_the_proof_and_only_while_it_is_asked_for() {
     let refused = setup.site.connect_tls(&asks).await.err().unwrap();
     assert!(refused.to_string().contains("AccessDenied"), "{refused}");
 
-    // Who offers HTTP too is a client.
+    // After an order nothing is left of it.
     setup.acme().step(Instant::now(), NOW).await;
+    assert_eq!(setup.shown_until().await, Some(UNTIL));
+    let refused = setup.site.connect_tls(&asks).await.err().unwrap();
+    assert!(refused.to_string().contains("AccessDenied"), "{refused}");
+
+    // Who offers HTTP too is a client.
     let both = setup.authority.client(&[ALPN_ACME, ALPN_HTTP]);
     let mut stream = setup.site.connect_tls(&both).await.unwrap();
     assert_eq!(request(&mut stream).await.0, 200);
