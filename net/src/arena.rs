@@ -80,7 +80,7 @@ impl Arena {
         if self.is_begun
             && let Some(run) = self.runs.last_mut()
             && !run.closed
-            && length <= run.segment_bytes
+            && (1..=run.segment_bytes).contains(&length)
             && run.segments < SEGMENTS_MAX
             && run.length + length <= RUN_BYTES_MAX
         {

@@ -6,6 +6,7 @@
 //! | `arena.rs` | [`Arena`]: what is to be sent, in runs that segmentation offload can take |
 //! | `udp.rs`, `udp/` | [`UdpSockets`]: batches from and to the kernel; the only `unsafe` of the project |
 //! | `mailbox.rs` | [`Mailbox`]: a bounded queue into a thread that waits in poll(2) |
+//! | `proxy.rs` | [`proxy`]: whom a proxy in front of us speaks for (PROXY protocol, version 2) |
 //! | `stun.rs` | [`stun::Message`]: STUN messages (RFC 8489), read and written |
 //! | `cursor.rs` | [`cursor`]: bounds-checked big-endian fields |
 //!
@@ -15,6 +16,7 @@ mod arena;
 pub mod cursor;
 mod datagram;
 mod mailbox;
+pub mod proxy;
 pub mod stun;
 mod udp;
 

@@ -446,6 +446,16 @@ impl Socket {
             };
             let bytes = &mut slot[..received.length.min(SLOT_BYTES)];
             counts.received_bytes += bytes.len() as u64;
+            if bytes.is_empty() {
+                // A datagram all the same: TURN has to relay it.
+                counts.received_datagrams += 1;
+                datagrams.push(Datagram {
+                    path,
+                    ecn: received.ecn,
+                    bytes: &mut [],
+                });
+                continue;
+            }
             let segment_bytes = received.segment_bytes.unwrap_or(SLOT_BYTES).max(1);
             for bytes in bytes.chunks_mut(segment_bytes) {
                 counts.received_datagrams += 1;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Where and how media is received and sent.
@@ -12,6 +13,10 @@ pub struct Config {
     pub udp_port: u16,
     /// Port of the ICE-TCP listener (RFC 6544, passive). `0` lets the system choose (tests).
     pub tcp_port: u16,
+    /// Connections of `tcp_port` begin with a header of the PROXY protocol, version 2.
+    pub tcp_proxy_protocol: bool,
+    /// Proxies that may say whom they speak for; empty means whoever connects.
+    pub tcp_proxy_from: Vec<IpNet>,
     /// Media threads, one UDP port each; `0` means one per core.
     pub shards: u16,
     /// Addresses offered to clients, in order of preference; empty means every address of this
@@ -48,6 +53,8 @@ impl Default for Config {
         Self {
             udp_port: 7800,
             tcp_port: 7800,
+            tcp_proxy_protocol: false,
+            tcp_proxy_from: Vec::new(),
             shards: 0,
             advertise: Vec::new(),
             audio_slots_max: 16,

@@ -187,11 +187,17 @@ impl Sfu {
             threads: Vec::new(),
         };
         let ends = sockets.into_iter().zip(inboxes).collect();
+        let proxies = config
+            .tcp_proxy_protocol
+            .then(|| config.tcp_proxy_from.clone());
         sfu.start_shards(config, ends, &sender, relays.as_deref())?;
         let metrics = Arc::clone(&sfu.listener_metrics);
         let doorkeeper = Doorkeeper::new(listener, links, metrics, stop, PATIENCE);
         let mut doorkeeper = doorkeeper.map_err(StartError::System)?;
         doorkeeper.serve_relays(relays);
+        if let Some(proxies) = proxies {
+            doorkeeper.expect_proxies(proxies);
+        }
         sfu.start_thread("plenum-tcp".to_owned(), move || doorkeeper.run())?;
         let events = Events {
             receiver,

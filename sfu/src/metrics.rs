@@ -113,6 +113,8 @@ label!(
         Slow = "slow",
         /// Its first frame is no connectivity check for a shard of ours.
         NotIce = "not_ice",
+        /// It did not begin with the PROXY header it should have, or came from who may not send one.
+        ProxyHeader = "proxy_header",
         /// Too many others had not said who they are.
         Crowded = "crowded",
         /// The shard has as many connections as it takes.

@@ -365,7 +365,8 @@ impl Config {
         let is_apart = |one: u16, other: u16| one.abs_diff(other) > shards;
         let is_chosen = self.turn.port != 0 && media.udp_port != 0;
         if is_chosen && !is_apart(self.turn.port, media.udp_port) {
-            let reason = "the UDP ports of TURN and media must not meet; both count up, one for each shard";
+            let reason =
+                "the UDP ports of TURN and media must not meet; both count up, one for each shard";
             return Err(rule("turn.port", reason));
         }
         if media.advertise.iter().any(IpAddr::is_unspecified) {

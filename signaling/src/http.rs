@@ -14,7 +14,6 @@ mod gate;
 mod listen;
 mod pages;
 mod problem;
-mod proxy;
 mod signal;
 mod tls;
 mod whip;
@@ -44,8 +43,8 @@ pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub use entry::{TurnDoor, TurnStream};
 pub(crate) use gate::Gate;
 pub(crate) use listen::Listener;
+pub(crate) use net::proxy::LOCAL as PROXY_LOCAL;
 use problem::problem;
-pub(crate) use proxy::LOCAL as PROXY_LOCAL;
 pub(crate) use tls::{Tls, TlsError};
 
 /// What all routes share.

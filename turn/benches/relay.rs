@@ -7,6 +7,7 @@
     clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::too_many_lines,
     reason = "a measurement, not a library"
 )]
 

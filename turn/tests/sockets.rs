@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    clippy::indexing_slicing,
     reason = "these tests are clients with clocks and sockets"
 )]
 
@@ -112,7 +113,7 @@ fn a_million_spoofed_requests_leave_no_memory_and_few_replies() {
     let flood = |attacker: &mut UdpSockets, from: u32, count: u32| {
         let mut arena = Arena::new();
         for number in from..from + count {
-            let ip = Ipv4Addr::from_bits(0x7f00_0000 | 0x0010_0000 + number);
+            let ip = Ipv4Addr::from_bits(0x7f10_0000 + number);
             let request = &requests[number as usize % requests.len()];
             if arena.reserve().is_none() {
                 attacker.send(&arena);

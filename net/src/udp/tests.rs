@@ -251,6 +251,14 @@ fn more_runs_than_one_call_takes_all_arrive() {
 }
 
 #[test]
+fn an_empty_datagram_is_one() {
+    let (mut near, mut far) = (End::bind(), End::bind());
+    let datagrams = [vec![1; 10], vec![], vec![2; 10], vec![]];
+    near.send("127.0.0.1", far.at("127.0.0.1"), &datagrams);
+    assert_eq!(bytes_of(far.receive(4)), datagrams);
+}
+
+#[test]
 fn a_port_of_another_is_refused() {
     let first = End::bind();
     let second = UdpSockets::bind(first.sockets.port(), 1 << 16);

@@ -8,12 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use net::proxy::{self, Parsed};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::proxy::{self, Parsed};
 use super::tls::{ALPN_ACME, ALPN_HTTP, ALPN_TURN};
 use super::{Ends, Tls};
 use crate::config::{Http, Network};

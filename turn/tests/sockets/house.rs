@@ -154,15 +154,17 @@ fn serve(mut relay: Relay, index: usize, shared: &Shared) {
             PollTimeout::from(1u16),
         );
         let now = Instant::now();
-        let mut datagrams = Vec::new();
-        while relay.receive(now, &mut datagrams) {
-            for datagram in datagrams.drain(..) {
-                shared
-                    .to_media
-                    .lock()
-                    .unwrap()
-                    .push((index, datagram.bytes.to_vec()));
+        loop {
+            let mut datagrams = Vec::new();
+            if !relay.receive(now, &mut datagrams) {
+                break;
             }
+            let mut to_media = shared.to_media.lock().unwrap();
+            to_media.extend(
+                datagrams
+                    .iter()
+                    .map(|datagram| (index, datagram.bytes.to_vec())),
+            );
         }
         relay.handle_timeout(now);
         if index == 0 {

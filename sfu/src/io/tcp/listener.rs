@@ -18,6 +18,8 @@ use super::framing::{FIRST_FRAME_BYTES_MAX, HEADER_BYTES, Opening, opening};
 use crate::io::Link;
 use crate::io::relay::{Ends, SharedRelays};
 use crate::metrics::{Metrics, TcpRefusal};
+use ipnet::IpNet;
+use net::proxy::{self, Parsed};
 use net::{Mailbox, is_family_missing};
 
 /// The sockets that take connections.
@@ -90,6 +92,8 @@ pub(crate) struct Doorkeeper {
     links: Arc<[Arc<Link>]>,
     /// Who takes connections of TURN clients.
     relays: SharedRelays,
+    /// Connections begin with a PROXY header, from these networks; empty: from anywhere.
+    proxies: Option<Vec<IpNet>>,
     metrics: Arc<Mutex<Metrics>>,
     epoll: Epoll,
     /// By number, which is also their age.
@@ -111,9 +115,11 @@ pub(crate) struct Doorkeeper {
 #[derive(Debug)]
 struct Stranger {
     stream: TcpStream,
-    remote: SocketAddr,
+    ends: Ends,
     bytes: Vec<u8>,
     deadline: Instant,
+    /// A proxy has yet to say whom it speaks for.
+    is_introduced: bool,
 }
 
 impl Doorkeeper {
@@ -137,6 +143,7 @@ impl Doorkeeper {
             listener,
             links,
             relays: None,
+            proxies: None,
             metrics,
             epoll,
             strangers: BTreeMap::new(),
@@ -150,6 +157,11 @@ impl Doorkeeper {
     /// Hands connections of TURN clients to `relays` from now on.
     pub(crate) fn serve_relays(&mut self, relays: SharedRelays) {
         self.relays = relays;
+    }
+
+    /// Expects a PROXY header from now on, from one of these networks; empty: from anywhere.
+    pub(crate) fn expect_proxies(&mut self, proxies: Vec<IpNet>) {
+        self.proxies = Some(proxies);
     }
 
     /// Serves until it is stopped.
@@ -228,12 +240,19 @@ impl Doorkeeper {
             return;
         }
         self.next += 1;
-        let deadline = now + self.patience;
+        let Ok(local) = stream.local_addr() else {
+            return;
+        };
+        let ends = Ends {
+            local: canonical(local),
+            remote: canonical(remote),
+        };
         let stranger = Stranger {
             stream,
-            remote,
+            ends,
             bytes: Vec::new(),
-            deadline,
+            deadline: now + self.patience,
+            is_introduced: self.proxies.is_none(),
         };
         self.strangers.insert(number, stranger);
         self.count(|metrics, _| metrics.tcp_accepted += 1);
@@ -244,8 +263,12 @@ impl Doorkeeper {
             return;
         };
         let mut bytes = [0; HEADER_BYTES + FIRST_FRAME_BYTES_MAX];
-        // Never more in all than the longest first frame: what is unfinished is shorter than that.
-        let room = bytes.len() - stranger.bytes.len().min(bytes.len());
+        // Never more in all than the longest first frame: what is unfinished is shorter than that. And
+        // never more than a PROXY header, where one is due: what follows it is the client's.
+        let room = match proxy::parse(&stranger.bytes) {
+            Parsed::Incomplete { missing } if !stranger.is_introduced => missing.min(bytes.len()),
+            _ => bytes.len() - stranger.bytes.len().min(bytes.len()),
+        };
         let read = match stranger.stream.read(&mut bytes[..room]) {
             Ok(0) => None,
             Ok(length) => Some(&bytes[..length]),
@@ -257,6 +280,9 @@ impl Doorkeeper {
             return;
         };
         stranger.bytes.extend_from_slice(read);
+        if !stranger.is_introduced {
+            return self.introduce(number);
+        }
         match opening(&stranger.bytes) {
             Opening::Unfinished => {}
             Opening::Shard(shard) => self.hand_over(number, shard),
@@ -272,14 +298,11 @@ impl Doorkeeper {
         };
         let Some(Stranger {
             stream,
-            remote,
+            ends,
             bytes,
             ..
         }) = self.strangers.remove(&number)
         else {
-            return;
-        };
-        let Ok(local) = stream.local_addr() else {
             return;
         };
         if self.epoll.delete(&stream).is_err() {
@@ -287,12 +310,42 @@ impl Doorkeeper {
         }
         let identified = Identified {
             stream,
-            local: canonical(local),
-            remote: canonical(remote),
+            local: ends.local,
+            remote: ends.remote,
             bytes,
         };
         if link.hand_over(identified).is_err() {
             self.count(|metrics, _| metrics.tcp_refused(TcpRefusal::ShardFull));
+        }
+    }
+
+    /// Reads what a proxy says about the connection it passes on.
+    fn introduce(&mut self, number: u64) {
+        let may_introduce = |proxies: &[IpNet], proxy: IpAddr| {
+            proxies.is_empty() || proxies.iter().any(|network| network.contains(&proxy))
+        };
+        let Some(stranger) = self.strangers.get_mut(&number) else {
+            return;
+        };
+        let proxies = self.proxies.as_deref().unwrap_or_default();
+        match proxy::parse(&stranger.bytes) {
+            Parsed::Incomplete { .. } => {}
+            Parsed::Header {
+                source,
+                destination,
+                ..
+            } if may_introduce(proxies, stranger.ends.remote.ip()) => {
+                let socket = stranger.ends;
+                stranger.ends = Ends {
+                    local: destination.map_or(socket.local, canonical),
+                    remote: source.map_or(socket.remote, canonical),
+                };
+                stranger.bytes.clear();
+                stranger.is_introduced = true;
+            }
+            Parsed::Header { .. } | Parsed::Invalid => {
+                self.turn_away(number, TcpRefusal::ProxyHeader);
+            }
         }
     }
 
@@ -303,15 +356,8 @@ impl Doorkeeper {
         let Some(stranger) = self.strangers.remove(&number) else {
             return;
         };
-        let Ok(local) = stranger.stream.local_addr() else {
-            return;
-        };
         if self.epoll.delete(&stranger.stream).is_ok() {
-            let ends = Ends {
-                local: canonical(local),
-                remote: canonical(stranger.remote),
-            };
-            relays.accept(stranger.stream, ends, stranger.bytes);
+            relays.accept(stranger.stream, stranger.ends, stranger.bytes);
         }
     }
 

@@ -8,7 +8,10 @@ use crate::attributes::{
 };
 use crate::auth::{Credentials, User};
 
-const TRANSPORT: (u16, &[u8]) = (REQUESTED_TRANSPORT, &UDP);
+/// A kind and a value.
+type Attribute<'a> = (u16, &'a [u8]);
+
+const TRANSPORT: Attribute<'_> = (REQUESTED_TRANSPORT, &UDP);
 const V4: [u8; 4] = [1, 0, 0, 0];
 const V6: [u8; 4] = [2, 0, 0, 0];
 
@@ -90,7 +93,7 @@ fn what_an_allocation_cannot_be_is_refused_by_its_code() {
     let family = REQUESTED_ADDRESS_FAMILY;
     let more = ADDITIONAL_ADDRESS_FAMILY;
     let token: (u16, &[u8]) = (RESERVATION_TOKEN, &[1; 8]);
-    let cases: [(&[(u16, &[u8])], u16); 10] = [
+    let cases: [(&[Attribute<'_>], u16); 10] = [
         (&[], 400),
         (&[(REQUESTED_TRANSPORT, &[6, 0, 0, 0])], 442),
         (&[TRANSPORT, (family, &[3, 0, 0, 0])], 440),

@@ -264,7 +264,12 @@ impl House {
     }
 
     /// Data from a peer: what the client gets.
-    pub(super) fn from_peer(&mut self, relayed: SocketAddr, peer: &str, data: &[u8]) -> Vec<Reply> {
+    pub(super) fn peer_sends(
+        &mut self,
+        relayed: SocketAddr,
+        peer: &str,
+        data: &[u8],
+    ) -> Vec<Reply> {
         let about = (relayed, peer.parse().unwrap());
         let delivery = self
             .server
@@ -274,7 +279,7 @@ impl House {
     }
 
     /// Data from our own media: what the client gets.
-    pub(super) fn from_media(&mut self, number: u64, media: &str, data: &[u8]) -> Vec<Reply> {
+    pub(super) fn media_sends(&mut self, number: u64, media: &str, data: &[u8]) -> Vec<Reply> {
         let about = (number, media.parse().unwrap());
         let delivery = self
             .server

@@ -24,14 +24,14 @@ fn data_goes_both_ways_only_with_permission() {
     let (mut house, mut bob, relayed) = relaying();
     let data = bob.indication(PEER, b"hello");
     assert_eq!(house.take(bob.path, &data).0, None);
-    assert!(house.from_peer(relayed, PEER, b"hi").is_empty());
+    assert!(house.peer_sends(relayed, PEER, b"hi").is_empty());
     assert_eq!(house.permit(&mut bob, PEER), 0);
     let (sent, _) = house.take(bob.path, &data);
     assert_eq!(
         sent,
         Some((relayed, PEER.parse().unwrap(), None, b"hello".to_vec()))
     );
-    let received = house.from_peer(relayed, OTHER, b"from another port of the same address");
+    let received = house.peer_sends(relayed, OTHER, b"from another port of the same address");
     let message = received[0].message();
     let peer = message.attribute(XOR_PEER_ADDRESS).unwrap();
     assert_eq!(message.xor_address(peer), OTHER.parse().ok());
@@ -39,7 +39,7 @@ fn data_goes_both_ways_only_with_permission() {
         message.attribute(DATA),
         Some(&b"from another port of the same address"[..])
     );
-    assert!(house.from_peer(relayed, "8.8.4.4:9000", b"no").is_empty());
+    assert!(house.peer_sends(relayed, "8.8.4.4:9000", b"no").is_empty());
     assert_eq!(
         house.server.counts().dropped_for(DropReason::NoPermission),
         3
@@ -55,12 +55,12 @@ fn a_channel_carries_data_both_ways_with_four_bytes_more() {
         sent,
         Some((relayed, PEER.parse().unwrap(), None, b"hello".to_vec()))
     );
-    let received = house.from_peer(relayed, PEER, b"hi");
+    let received = house.peer_sends(relayed, PEER, b"hi");
     assert_eq!(received[0].bytes, channel_data(0x4000, b"hi"));
     assert_eq!(received[0].path, bob.path);
     // The address has permission, another port of it no channel.
     assert_eq!(
-        house.from_peer(relayed, OTHER, b"hi")[0].message().method,
+        house.peer_sends(relayed, OTHER, b"hi")[0].message().method,
         7
     );
     assert_eq!(house.take(bob.path, &channel_data(0x4001, b"x")).0, None);
@@ -79,7 +79,7 @@ fn on_a_stream_channel_data_is_padded() {
     bob.path.protocol = Protocol::Tcp(3);
     let relayed = house.allocate(&mut bob);
     assert_eq!(house.bind(&mut bob, 0x4000, PEER), 0);
-    let received = house.from_peer(relayed, PEER, b"hello");
+    let received = house.peer_sends(relayed, PEER, b"hello");
     assert_eq!(
         received[0].bytes,
         [channel_data(0x4000, b"hello"), vec![0; 3]].concat()
@@ -133,18 +133,18 @@ fn permissions_end_after_five_minutes_and_channels_keep_theirs_only_as_long() {
     assert_eq!(house.bind(&mut bob, 0x4000, PEER), 0);
     assert_eq!(house.permit(&mut bob, "1.1.1.1:1"), 0);
     house.after(299);
-    assert!(!house.from_peer(relayed, "1.1.1.1:7", b"x").is_empty());
+    assert!(!house.peer_sends(relayed, "1.1.1.1:7", b"x").is_empty());
     house.after(1);
-    assert!(house.from_peer(relayed, "1.1.1.1:7", b"x").is_empty());
-    assert!(house.from_peer(relayed, OTHER, b"x").is_empty());
+    assert!(house.peer_sends(relayed, "1.1.1.1:7", b"x").is_empty());
+    assert!(house.peer_sends(relayed, OTHER, b"x").is_empty());
     let data = bob.indication(PEER, b"x");
     assert_eq!(house.take(bob.path, &data).0, None);
     assert!(
-        !house.from_peer(relayed, PEER, b"x").is_empty(),
+        !house.peer_sends(relayed, PEER, b"x").is_empty(),
         "the channel is its own permission"
     );
     house.after(300);
-    assert!(house.from_peer(relayed, PEER, b"x").is_empty());
+    assert!(house.peer_sends(relayed, PEER, b"x").is_empty());
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn permissions_are_installed_all_or_none() {
     let peers = ["8.8.8.8:1", "10.0.0.1:1"].map(|peer| peer.parse().unwrap());
     let bytes = bob.request(CREATE_PERMISSION, &[], &peers);
     assert_eq!(house.take(bob.path, &bytes).1[0].code(), 403);
-    assert!(house.from_peer(relayed, "8.8.8.8:1", b"x").is_empty());
+    assert!(house.peer_sends(relayed, "8.8.8.8:1", b"x").is_empty());
     let bytes = bob.request(CREATE_PERMISSION, &[], &[]);
     assert_eq!(house.take(bob.path, &bytes).1[0].code(), 400);
     for last in 0..64 {
@@ -195,15 +195,15 @@ fn our_users_reach_our_media_and_nothing_else() {
     );
     let number = number.unwrap();
     assert_eq!(
-        house.from_media(number, MEDIA, b"hi")[0].bytes,
+        house.media_sends(number, MEDIA, b"hi")[0].bytes,
         channel_data(0x4000, b"hi")
     );
     house.server.handle_left(crate::auth::User(7));
-    assert!(house.from_media(number, MEDIA, b"hi").is_empty());
+    assert!(house.media_sends(number, MEDIA, b"hi").is_empty());
     let mut eve = house.user(8, 1);
     house.allocate(&mut eve);
     assert!(
-        house.from_media(number, MEDIA, b"hi").is_empty(),
+        house.media_sends(number, MEDIA, b"hi").is_empty(),
         "the number names one allocation"
     );
 }
@@ -245,7 +245,7 @@ fn an_allocation_carries_no_more_than_it_may() {
             let sent = house.take(bob.path, &channel_data(0x4000, &data)).0;
             carried += sent.map_or(0, |(.., bytes)| bytes.len());
         } else {
-            let received = house.from_peer(relayed, PEER, &data);
+            let received = house.peer_sends(relayed, PEER, &data);
             carried += received.len() * data.len();
         }
         house.now += std::time::Duration::from_micros(500);
@@ -259,8 +259,8 @@ fn an_allocation_carries_no_more_than_it_may() {
 fn a_datagram_longer_than_a_jumbo_frame_is_not_relayed() {
     let (mut house, mut bob, relayed) = relaying();
     assert_eq!(house.bind(&mut bob, 0x4000, PEER), 0);
-    assert_eq!(house.from_peer(relayed, PEER, &[0; 9000]).len(), 1);
-    assert!(house.from_peer(relayed, PEER, &[0; 9001]).is_empty());
+    assert_eq!(house.peer_sends(relayed, PEER, &[0; 9000]).len(), 1);
+    assert!(house.peer_sends(relayed, PEER, &[0; 9001]).is_empty());
     assert_eq!(house.server.counts().dropped_for(DropReason::TooLong), 1);
 }
 

@@ -9,14 +9,14 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and protocol, and the length of what follows.
 const HEAD_BYTES: usize = 16;
 /// A header of somebody who connects for himself (command LOCAL).
-pub(crate) const LOCAL: [u8; HEAD_BYTES] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+pub const LOCAL: [u8; HEAD_BYTES] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 /// The longest header taken, in bytes: what is sure to come in one segment (section 2, the smallest
 /// MSS there is). Addresses take 52 bytes at most; the rest are TLVs, which we do not read.
 const HEADER_BYTES_MAX: usize = 536;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
+pub enum Parsed {
     /// The beginning of a header. Reading `missing` more bytes reads nothing behind the header.
     Incomplete {
         /// Bytes that must come at least, never 0.
@@ -37,7 +37,7 @@ pub(crate) enum Parsed {
 }
 
 /// Looks at the first bytes of a connection.
-pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+pub fn parse(bytes: &[u8]) -> Parsed {
     if !bytes.iter().zip(&SIGNATURE).all(|(byte, of)| byte == of) {
         return Parsed::Invalid;
     }
