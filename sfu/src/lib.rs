@@ -7,14 +7,14 @@
 //!
 //! | # | file | what happens | data |
 //! |---|---|---|---|
-//! | 1 | `io/udp.rs`, `io/tcp.rs` | receives a batch from the kernel | up to 64 [`shard::Datagram`] |
+//! | 1 | `net`'s `udp.rs`, `io/tcp.rs`, `io/relay.rs` | receives a batch from the kernel | up to 64 [`shard::Datagram`] |
 //! | 2 | `io/driver.rs` | takes `now` once per batch; hands both to the shard | `(now, &mut [Datagram])` |
 //! | 3 | `shard.rs`, `shard/demux.rs` | whose? the address that passed ICE, else the ufrag, else drop | key of a peer |
 //! | 4 | `peer/transport.rs`, `peer/{ice,dtls,srtp}.rs` | STUN, DTLS or SRTP (RFC 7983); decrypts in place | `RtpView` |
 //! | 5 | `publisher.rs`, `publisher/encoding.rs` | which track and encoding? kept in its ring | `Received` |
 //! | 6 | `room.rs` | who wants it? | `Sink`s of the track |
 //! | 7 | `subscriber.rs`, `subscriber/selector.rs` | selects the layer; queues a reference, or stops here | `Queued` |
-//! | 8 | `subscriber/slot.rs`, `slot/writing.rs`, `shard/arena.rs`, `io/driver.rs` | numbers, rewrites, encrypts; one batch to the kernel | [`shard::Run`] |
+//! | 8 | `subscriber/slot.rs`, `slot/writing.rs`, `net`'s `arena.rs`, `io/driver.rs` | numbers, rewrites, encrypts; one batch to the kernel | [`shard::Run`] |
 //!
 //! Stops 3 to 7 are `Shard::handle_batch`, for a whole batch; stop 8 is `Shard::flush`, peer by peer.
 //!
