@@ -160,6 +160,24 @@ mod tests {
     }
 
     #[test]
+    fn a_stun_message_without_a_frame_is_for_the_relay() {
+        for kind in [1, 3, 4, 8, 9] {
+            let message = [&[0, kind, 0, 8][..], &MAGIC_COOKIE, &[7; 12]].concat();
+            for length in 0..8 {
+                assert_eq!(
+                    opening(&message[..length]),
+                    Opening::Unfinished,
+                    "{length} bytes"
+                );
+            }
+            assert_eq!(opening(&message), Opening::Relay);
+            let mut other = message;
+            other[7] ^= 1;
+            assert_eq!(opening(&other), Opening::NotIce);
+        }
+    }
+
+    #[test]
     fn turns_other_user_names_and_protocols_away() {
         for name in ["", ":", "1", "1:x", "1F00:x", "+100:x", "zz00:x", "1f00"] {
             assert_eq!(opening(&framed_check(name)), Opening::NotIce, "{name}");
@@ -182,7 +200,13 @@ mod tests {
             let mut cut = framed[..length].to_vec();
             let framed_length = u16::try_from(length - HEADER_BYTES).unwrap();
             cut[..2].copy_from_slice(&framed_length.to_be_bytes());
-            assert_eq!(opening(&cut), Opening::NotIce, "{length} bytes");
+            // As long as a type of STUN is short: more might make it a message without a frame.
+            let is_short = length < HEADER_BYTES + STUN_HEADER_BYTES;
+            match opening(&cut) {
+                Opening::NotIce => {}
+                Opening::Unfinished if is_short => {}
+                other => panic!("{other:?} after {length} bytes"),
+            }
         }
         for at in 0..framed.len() {
             for value in 0..=255 {
