@@ -32,6 +32,7 @@ use crate::shard::ShardOptions;
 use net::{Mailbox, UdpSockets};
 
 pub use self::addresses::machine_addresses;
+pub use self::limits::{Limit, limits};
 mod addresses;
 mod cascades;
 mod driver;
@@ -48,6 +49,7 @@ mod tcp;
 #[derive(Debug)]
 pub struct Sfu {
     links: Arc<[Arc<Link>]>,
+    addresses: Vec<IpAddr>,
     udp_ports: Vec<u16>,
     tcp_port: u16,
     placement: Arc<Mutex<Placement>>,
@@ -179,6 +181,7 @@ impl Sfu {
         // The handle exists before its threads, so that a failure on the way ends those that run.
         let mut sfu = Self {
             links: Arc::clone(&links),
+            addresses: advertised(&config, &sockets)?,
             udp_ports: sockets.iter().map(UdpSockets::port).collect(),
             tcp_port: listener.port(),
             placement: Arc::clone(&placement),
@@ -213,7 +216,6 @@ impl Sfu {
         events: &SyncSender<Event>,
         relays: Option<&dyn Relays>,
     ) -> Result<(), StartError> {
-        let advertised = advertised(&config, &ends)?;
         let config = Arc::new(config);
         let certificate = Arc::new(Certificate::generate());
         let (started, ntp_at_start) = (Instant::now(), ntp_now());
@@ -221,7 +223,7 @@ impl Sfu {
             let options = ShardOptions {
                 index,
                 config: Arc::clone(&config),
-                candidates: addresses::candidates(&advertised, udp.port(), self.tcp_port),
+                candidates: addresses::candidates(&self.addresses, udp.port(), self.tcp_port),
                 certificate: Arc::clone(&certificate),
                 seed: fresh_seed().map_err(StartError::System)?,
                 has_seeded_dtls: false,
@@ -359,6 +361,11 @@ impl Sfu {
         sum
     }
 
+    /// The addresses given to clients, best first.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.addresses
+    }
+
     /// The UDP port of each shard.
     pub fn udp_ports(&self) -> Vec<u16> {
         self.udp_ports.clone()
@@ -439,7 +446,7 @@ fn shard_count(config: &Config) -> Result<u16, StartError> {
 }
 
 /// The addresses to offer: those configured, else all of this machine that the sockets reach.
-fn advertised(config: &Config, ends: &[(UdpSockets, Inbox)]) -> Result<Vec<IpAddr>, StartError> {
+fn advertised(config: &Config, sockets: &[UdpSockets]) -> Result<Vec<IpAddr>, StartError> {
     if !config.advertise.is_empty() {
         return Ok(config
             .advertise
@@ -448,7 +455,7 @@ fn advertised(config: &Config, ends: &[(UdpSockets, Inbox)]) -> Result<Vec<IpAdd
             .collect());
     }
     let mut addresses = machine_addresses().map_err(StartError::Addresses)?;
-    addresses.retain(|&address| ends.iter().all(|(udp, _)| udp.reaches(address)));
+    addresses.retain(|&address| sockets.iter().all(|udp| udp.reaches(address)));
     Ok(addresses)
 }
 

@@ -44,7 +44,9 @@ mod subscriber;
 
 pub use config::Config;
 pub use ids::{Mid, ParticipantId, PayloadType, Rid, RoomId, Ssrc, TrackId};
-pub use io::{Ends, Events, QueueFull, Relay, Relays, Sfu, StartError, machine_addresses};
+pub use io::{
+    Ends, Events, Limit, QueueFull, Relay, Relays, Sfu, StartError, limits, machine_addresses,
+};
 pub use metrics::{Metric, MetricKind};
 pub use peer::dtls::Certificate;
 pub use sfu::*;
