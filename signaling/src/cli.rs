@@ -5,6 +5,7 @@
 )]
 
 mod client;
+mod doctor;
 mod remote;
 mod serve;
 mod token;
@@ -44,6 +45,8 @@ enum Command {
     /// Check or print the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Try every way in which clients reach the server, and say what to do where one fails.
+    Doctor(doctor::Doctor),
 }
 
 /// How to run the server.
@@ -110,6 +113,7 @@ pub fn run(cli: Cli) -> Result<()> {
             print("the configuration is fine")
         }
         Command::Config(ConfigCommand::Print(source)) => print(source.load()?.to_toml().trim_end()),
+        Command::Doctor(options) => doctor::run(&options),
     }
 }
 

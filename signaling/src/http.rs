@@ -9,7 +9,7 @@ mod acme;
 mod api;
 mod entry;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod gate;
 mod listen;
 mod pages;

@@ -6,6 +6,7 @@
 //! sockets and tasks. [`Server`] is all of it, started.
 
 pub mod auth;
+pub mod candidates;
 pub mod cli;
 pub mod config;
 mod http;
