@@ -31,7 +31,12 @@ impl Examination<'_> {
             }
         };
         let visitor = Visitor::new(self.config, key, web, self.view.now_s);
-        let sessions = match open_sessions(&visitor) {
+        // Elsewhere there may be more or fewer cores.
+        let threads = match self.view.is_at_server {
+            true => usize::from(self.config.media.shard_count()),
+            false => SESSIONS_MAX,
+        };
+        let sessions = match open_sessions(&visitor, threads) {
             Ok(sessions) => sessions,
             Err(error) => {
                 self.report.add(no_session(&error));
@@ -155,11 +160,11 @@ impl Examination<'_> {
 }
 
 /// One session for each media thread; the server places each new room where there is least to do.
-fn open_sessions(visitor: &Visitor<'_>) -> Result<Vec<Session>, SessionError> {
+fn open_sessions(visitor: &Visitor<'_>, threads: usize) -> Result<Vec<Session>, SessionError> {
     let mut sessions: Vec<Session> = Vec::new();
     let mut repeats = Vec::new();
     let mut failed = None;
-    while sessions.len() + repeats.len() < SESSIONS_MAX && repeats.len() < REPEATS_MAX {
+    while sessions.len() < threads.min(SESSIONS_MAX) && repeats.len() < REPEATS_MAX {
         let session = match visitor.open() {
             Ok(session) => session,
             Err(error) => {

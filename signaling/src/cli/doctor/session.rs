@@ -34,8 +34,6 @@ pub(super) struct Session {
     room: String,
     token: String,
     location: Option<String>,
-    /// The room had to be opened, because joining does not do it there.
-    has_opened_room: bool,
 }
 
 /// Why there is no session.
@@ -81,8 +79,7 @@ impl<'a> Visitor<'a> {
             self.web.request("POST", &path, &headers, &offer)
         };
         let mut reply = join()?;
-        let has_opened_room = reply.status == 404 && self.open_room(&room, &bearer)?;
-        if has_opened_room {
+        if reply.status == 404 && self.open_room(&room, &bearer)? {
             reply = join()?;
         }
         match reply.status {
@@ -103,7 +100,6 @@ impl<'a> Visitor<'a> {
             location: reply.headers("location").next().map(str::to_owned),
             room,
             token,
-            has_opened_room,
         })
     }
 
@@ -118,17 +114,15 @@ impl<'a> Visitor<'a> {
         Ok(matches!(reply.status, 200 | 201))
     }
 
-    /// Ends a session. What cannot be ended ends by itself within half a minute.
+    /// Ends a session and its room. What cannot be ended ends by itself within a minute.
     pub(super) fn close(&self, session: &Session) {
         if let Some(location) = &session.location {
             self.web.request("DELETE", location, &[], "").ok();
         }
-        if session.has_opened_room {
-            let bearer = format!("Bearer {}", session.token);
-            let path = format!("/v1/rooms/{}", session.room);
-            let headers = [("Authorization", bearer.as_str())];
-            self.web.request("DELETE", &path, &headers, "").ok();
-        }
+        let bearer = format!("Bearer {}", session.token);
+        let path = format!("/v1/rooms/{}", session.room);
+        let headers = [("Authorization", bearer.as_str())];
+        self.web.request("DELETE", &path, &headers, "").ok();
     }
 
     fn token(&self, room: &str) -> Result<String> {

@@ -194,7 +194,6 @@ async fn no_turn_server_is_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_rooms_of_the_doctor_are_gone_afterwards() {
     let mut config = config();
-    config.rooms.auto_create = false;
     let server = Server::start(&config).await.unwrap();
     config.http.addr = server.addr();
     visit(&config, None).await;
