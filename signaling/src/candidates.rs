@@ -31,6 +31,8 @@ pub enum Concern {
         /// What has to be forwarded.
         ports: String,
     },
+    /// TURN over TLS is at an address that means the client's own machine.
+    TlsAtLoopback,
     /// Only clients on this machine can connect.
     OnlyLoopback,
     /// Only clients in the same network can connect.
@@ -79,8 +81,17 @@ impl Offered {
         }
         if self.addresses.iter().all(IpAddr::is_loopback) {
             concerns.push(Concern::OnlyLoopback);
-        } else if self.addresses.iter().all(is_local) {
+            return concerns;
+        }
+        if self.addresses.iter().all(is_local) {
             concerns.push(Concern::OnlyPrivate);
+        }
+        if self
+            .turn_tls
+            .as_ref()
+            .is_some_and(|(host, _)| is_loopback(host))
+        {
+            concerns.push(Concern::TlsAtLoopback);
         }
         concerns
     }
@@ -106,6 +117,10 @@ impl fmt::Display for Concern {
                     "{all} {is} not of this machine: its router or provider must forward {ports}"
                 )
             }
+            Self::TlsAtLoopback => f.write_str(
+                "clients are sent to a loopback address for TURN over TLS: set http.public_url to a \
+                 name that leads here from everywhere",
+            ),
             Self::OnlyLoopback => f.write_str(
                 "only loopback addresses are offered, so only this machine can connect: set \
                  media.advertise to an address that clients can reach",
@@ -129,6 +144,12 @@ pub fn is_local(ip: &IpAddr) -> bool {
         }
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || is_link_local(ip),
     }
+}
+
+/// Whether a host as URLs have it is the machine of whoever reads it.
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_matches(['[', ']']);
+    bare == "localhost" || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 fn is_link_local(ip: Ipv6Addr) -> bool {
@@ -227,6 +248,22 @@ mod tests {
             let concerns = offered(offered_addresses).concerns(&ips(offered_addresses));
             let expected: Vec<Concern> = concern.into_iter().collect();
             assert_eq!(concerns, expected, "{offered_addresses:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_means_the_client_itself_is_a_concern() {
+        for (host, is_concern) in [
+            ("localhost", true),
+            ("127.0.0.1", true),
+            ("[::1]", true),
+            ("meet.example", false),
+            ("192.0.2.1", false),
+        ] {
+            let mut offered = offered(&["192.0.2.1"]);
+            offered.turn_tls = Some((host.to_owned(), 443));
+            let concerns = offered.concerns(&ips(&["192.0.2.1"]));
+            assert_eq!(concerns == [Concern::TlsAtLoopback], is_concern, "{host}");
         }
     }
 

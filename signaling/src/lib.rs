@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::Keys;
+use crate::candidates::Offered;
 use crate::http::{Acme, App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
@@ -217,6 +218,19 @@ impl Server {
     /// All rooms.
     pub fn rooms(&self) -> &Rooms {
         &self.rooms
+    }
+
+    /// What clients are offered to reach this server by.
+    pub fn offered(&self) -> Offered {
+        let turn = self.rooms.turn();
+        Offered {
+            addresses: self.sfu.addresses().to_vec(),
+            udp_ports: self.sfu.udp_ports(),
+            tcp_port: self.sfu.tcp_port(),
+            turn_udp_ports: turn.map(TurnService::udp_ports).unwrap_or_default(),
+            has_turn: turn.is_some(),
+            turn_tls: turn.and_then(TurnService::tls),
+        }
     }
 
     /// Puts other API keys in force. Sessions go on.

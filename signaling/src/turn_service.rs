@@ -126,6 +126,16 @@ impl TurnService {
         self.urls.set_tcp_port(port);
     }
 
+    /// Its UDP ports: one for each media thread that could get one.
+    pub(crate) fn udp_ports(&self) -> Vec<u16> {
+        self.urls.udp_ports()
+    }
+
+    /// Where clients are sent for TURN over TLS.
+    pub(crate) fn tls(&self) -> Option<(String, u16)> {
+        self.urls.tls()
+    }
+
     /// Where connections for TURN over TLS go.
     pub(crate) fn door(&self) -> TurnDoor {
         let inlets = Arc::clone(&self.inlets);

@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::token::join_link;
 use super::{NO_KEYS, Serve, print, unix_time};
 use crate::auth::{self, Claims, LIFETIME_MAX_S, PlenumClaim, VideoGrant};
+use crate::candidates::{Concern, Offered};
 use crate::config::{Config, Secret};
 use crate::rooms::random_key;
 use crate::{Certificate, Server};
@@ -69,6 +70,7 @@ async fn serve(
     config.http.addr = server.addr();
     let (udp, tcp) = (server.sfu().udp_ports(), server.sfu().tcp_port());
     tracing::info!(http = %server.addr(), ?udp, tcp, "plenum is ready");
+    log_offered(&server.offered(), options.dev);
     if options.dev {
         print_link(&config, options.lan)?;
     }
@@ -78,6 +80,19 @@ async fn serve(
     tokio::time::sleep(DRAIN).await;
     server.shutdown().await;
     Ok(())
+}
+
+/// One line for each kind, and what keeps clients away. Who tries things out knows where that is.
+fn log_offered(offered: &Offered, is_dev: bool) {
+    for (kind, at) in offered.kinds() {
+        tracing::info!("offered to clients: {kind} {at}");
+    }
+    let own = sfu::machine_addresses().unwrap_or_default();
+    for concern in offered.concerns(&own) {
+        if !is_dev || matches!(concern, Concern::Elsewhere { .. }) {
+            tracing::warn!("{concern}");
+        }
+    }
 }
 
 /// Listens on all addresses with a certificate made on the spot for the one in the local network.

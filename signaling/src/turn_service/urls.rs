@@ -43,6 +43,16 @@ impl Urls {
         self.tcp.store(port, Ordering::Relaxed);
     }
 
+    /// The UDP ports there are.
+    pub(super) fn udp_ports(&self) -> Vec<u16> {
+        self.udp.iter().copied().flatten().collect()
+    }
+
+    /// Where TURN over TLS is.
+    pub(super) fn tls(&self) -> Option<(String, u16)> {
+        self.tls.clone()
+    }
+
     /// UDP first, then TCP, then TLS: each costs more than the one before. At most four, because browsers
     /// try all of them at once.
     pub(super) fn list(&self, shard: usize, reached: Option<IpAddr>) -> Vec<String> {

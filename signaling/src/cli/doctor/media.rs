@@ -109,7 +109,7 @@ impl Examination<'_> {
                     "only private addresses are offered: clients elsewhere cannot connect",
                     "for clients on the internet, set media.advertise to the public address",
                 )),
-                Concern::Elsewhere { .. } => {}
+                Concern::Elsewhere { .. } | Concern::TlsAtLoopback => {}
             }
         }
     }
