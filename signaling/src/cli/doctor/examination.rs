@@ -49,7 +49,7 @@ impl<'a> Examination<'a> {
         let public = Url::parse(&self.config.public_url(address));
         let public = public.context("http.public_url is no http:// or https:// address")?;
         let web = Web {
-            url: Url::of(address, http.speaks_tls()),
+            url: Url::of(address, http.is_https()),
             address,
             name: Some(public.host.clone()),
             is_proxied: http.proxy_protocol,
