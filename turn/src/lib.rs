@@ -11,7 +11,7 @@
 //! | 1 | `io.rs`, `io/connections.rs` | a batch from UDP, messages from TCP and TLS |
 //! | 2 | `server.rs` | channel data, indication or request? |
 //! | 3 | `server/relaying.rs` | data: which peer? is it permitted? within the bandwidth? |
-//! | 4 | `server/requests.rs`, `auth.rs` | requests: who asks? what becomes of it? |
+//! | 4 | `server/requests.rs`, `server/allocating.rs`, `auth.rs` | requests: who asks? what becomes of it? |
 //! | 5 | `server/replies.rs`, `budget.rs` | replies; few and short to who has proven nothing |
 //! | 6 | `peer_filter.rs` | which addresses are nobody's peers, in every encoding |
 //!

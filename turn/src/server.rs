@@ -4,6 +4,7 @@
 //! `poll_close`; send the arena before it fills.
 #![warn(clippy::indexing_slicing)]
 
+mod allocating;
 mod binding;
 mod relaying;
 mod replies;
@@ -111,7 +112,7 @@ pub struct Server {
     replies: ReplyBudget,
     total: Option<Bucket>,
     openings: VecDeque<Opening>,
-    opening: Option<requests::Pending>,
+    opening: Option<allocating::Pending>,
     closings: VecDeque<SocketAddr>,
     next_sweep: Option<Instant>,
     counts: Counts,
