@@ -70,14 +70,15 @@ fn reads_the_long_term_request_of_rfc_5769() {
     let bytes = hex(
         "00010060 2112a442 78ad3433 c6ad72c0 29da412e 00060012 e3839ee3 8388e383 aae38383
          e382afe3 82b90000 0015001c 662f2f34 39396b39 35346436 4f4c3334 6f4c3946 53547679
-         3634734 1 0014000b 6578616d 706c652e 6f726700 00080014 f6702465 6dd64a3e 02b8e071
+         36347341 0014000b 6578616d 706c652e 6f726700 00080014 f6702465 6dd64a3e 02b8e071
          2e85c9a2 8ca89666",
     );
-    let key = hex("ba cc 61 16 94 46 fb 7f 6b 4f 1e 3d 3e 30 54 4f");
+    let key = hex("e8ca7ad5 9d5eb051 8e312911 d2dab2a9");
     let message = Message::parse(&bytes).unwrap();
     assert_eq!(message.attribute(REALM), Some(&b"example.org"[..]));
     let nonce = b"f//499k954d6OL34oL9FSTvy64sA";
     assert_eq!(message.attribute(NONCE), Some(&nonce[..]));
+    assert!(message.verify(Integrity::Sha1(&key)));
     assert!(!message.verify(Integrity::Sha1(&key[1..])));
 }
 
