@@ -15,16 +15,22 @@ pub enum DropReason {
     Unproven,
     /// Longer than what is relayed.
     TooLong,
+    /// The kernel did not take it: its buffer was full, or the address cannot be reached.
+    SocketFull,
+    /// The write queue of a TCP connection was full.
+    StreamFull,
 }
 
 impl DropReason {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Malformed, "malformed"),
         (Self::NoAllocation, "no_allocation"),
         (Self::NoPermission, "no_permission"),
         (Self::Bandwidth, "bandwidth"),
         (Self::Unproven, "unproven"),
         (Self::TooLong, "too_long"),
+        (Self::SocketFull, "socket_full"),
+        (Self::StreamFull, "stream_full"),
     ];
 }
 
@@ -53,6 +59,8 @@ pub struct Counts {
     pub panics: u64,
     /// TCP and TLS connections there are.
     pub connections: u64,
+    /// TCP and TLS connections closed because there were too many.
+    pub connections_refused: u64,
     dropped: [u64; DropReason::ALL.len()],
 }
 
@@ -73,9 +81,13 @@ pub struct Metric {
 
 impl Counts {
     pub(crate) fn dropped(&mut self, reason: DropReason) {
+        self.dropped_many(reason, 1);
+    }
+
+    pub(crate) fn dropped_many(&mut self, reason: DropReason, dropped: u64) {
         // The discriminant is below the length: ALL lists every variant in order.
         if let Some(count) = self.dropped.get_mut(reason as usize) {
-            *count += 1;
+            *count += dropped;
         }
     }
 
@@ -105,6 +117,7 @@ impl Counts {
         self.relayed_in += other.relayed_in;
         self.relayed_in_bytes += other.relayed_in_bytes;
         self.panics += other.panics;
+        self.connections_refused += other.connections_refused;
         for (mine, theirs) in self.dropped.iter_mut().zip(&other.dropped) {
             *mine += theirs;
         }
@@ -112,14 +125,14 @@ impl Counts {
 
     /// Every metric with its name.
     pub fn list(&self) -> Vec<Metric> {
-        let one = |(name, help, is_gauge, value)| Metric {
+        let one = |(is_gauge, name, help, value): &Row| Metric {
             name,
             help,
-            is_gauge,
+            is_gauge: *is_gauge,
             label: None,
-            value,
+            value: value(self),
         };
-        let mut list: Vec<Metric> = self.table().into_iter().map(one).collect();
+        let mut list: Vec<Metric> = TABLE.iter().map(one).collect();
         for ((_, label), value) in DropReason::ALL.iter().zip(&self.dropped) {
             list.push(Metric {
                 name: "plenum_turn_dropped_total",
@@ -131,69 +144,85 @@ impl Counts {
         }
         list
     }
-
-    fn table(&self) -> [(&'static str, &'static str, bool, u64); 11] {
-        let gauge = |name, help, value| (name, help, true, value);
-        let counter = |name, help, value| (name, help, false, value);
-        [
-            gauge(
-                "plenum_turn_allocations",
-                "TURN allocations.",
-                self.allocations,
-            ),
-            gauge(
-                "plenum_turn_connections",
-                "TCP and TLS connections of TURN clients.",
-                self.connections,
-            ),
-            counter(
-                "plenum_turn_allocated_total",
-                "TURN allocations made.",
-                self.allocated,
-            ),
-            counter(
-                "plenum_turn_bindings_total",
-                "STUN Binding requests answered.",
-                self.bindings,
-            ),
-            counter(
-                "plenum_turn_challenges_total",
-                "TURN requests answered with a challenge: without, or with stale, credentials.",
-                self.challenges,
-            ),
-            counter(
-                "plenum_turn_refused_total",
-                "Authenticated TURN requests refused.",
-                self.refused,
-            ),
-            counter(
-                "plenum_turn_to_peers_datagrams_total",
-                "Datagrams relayed from clients to peers.",
-                self.relayed_out,
-            ),
-            counter(
-                "plenum_turn_to_peers_bytes_total",
-                "Bytes relayed from clients to peers.",
-                self.relayed_out_bytes,
-            ),
-            counter(
-                "plenum_turn_to_clients_datagrams_total",
-                "Datagrams relayed from peers to clients.",
-                self.relayed_in,
-            ),
-            counter(
-                "plenum_turn_to_clients_bytes_total",
-                "Bytes relayed from peers to clients.",
-                self.relayed_in_bytes,
-            ),
-            counter(
-                "plenum_turn_panics_total",
-                "Panics that ended all allocations of a TURN server.",
-                self.panics,
-            ),
-        ]
-    }
 }
+
+/// A metric without a label: whether it goes up and down, its name, its help, its value.
+type Row = (bool, &'static str, &'static str, fn(&Counts) -> u64);
+
+const TABLE: [Row; 12] = [
+    (
+        true,
+        "plenum_turn_allocations",
+        "TURN allocations.",
+        |counts| counts.allocations,
+    ),
+    (
+        true,
+        "plenum_turn_connections",
+        "TCP and TLS connections of TURN clients.",
+        |counts| counts.connections,
+    ),
+    (
+        false,
+        "plenum_turn_allocated_total",
+        "TURN allocations made.",
+        |counts| counts.allocated,
+    ),
+    (
+        false,
+        "plenum_turn_bindings_total",
+        "STUN Binding requests answered.",
+        |counts| counts.bindings,
+    ),
+    (
+        false,
+        "plenum_turn_connections_refused_total",
+        "TCP and TLS connections of TURN clients closed because there were too many.",
+        |counts| counts.connections_refused,
+    ),
+    (
+        false,
+        "plenum_turn_challenges_total",
+        "TURN requests answered with a challenge: without, or with stale, credentials.",
+        |counts| counts.challenges,
+    ),
+    (
+        false,
+        "plenum_turn_refused_total",
+        "Authenticated TURN requests refused.",
+        |counts| counts.refused,
+    ),
+    (
+        false,
+        "plenum_turn_to_peers_datagrams_total",
+        "Datagrams relayed from clients to peers.",
+        |counts| counts.relayed_out,
+    ),
+    (
+        false,
+        "plenum_turn_to_peers_bytes_total",
+        "Bytes relayed from clients to peers.",
+        |counts| counts.relayed_out_bytes,
+    ),
+    (
+        false,
+        "plenum_turn_to_clients_datagrams_total",
+        "Datagrams relayed from peers to clients.",
+        |counts| counts.relayed_in,
+    ),
+    (
+        false,
+        "plenum_turn_to_clients_bytes_total",
+        "Bytes relayed from peers to clients.",
+        |counts| counts.relayed_in_bytes,
+    ),
+    (
+        false,
+        "plenum_turn_panics_total",
+        "Panics that ended all allocations of a TURN server.",
+        |counts| counts.panics,
+    ),
+];
 
 #[cfg(test)]
 mod tests {

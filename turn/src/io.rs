@@ -13,6 +13,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use net::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::auth::User;
-use crate::counts::Counts;
+use crate::counts::{Counts, DropReason};
 use crate::server::{Delivery, Server, Settings, ToPeer};
 use connections::{Connections, Misplaced};
 use ports::Ports;
@@ -54,6 +55,8 @@ impl fmt::Debug for Stream {
 pub struct Inlets {
     streams: Vec<Mailbox<Stream>>,
     counts: Vec<Mutex<Counts>>,
+    /// Connections for which there was no room on their way in.
+    refused: AtomicU64,
     route: fn(User) -> usize,
 }
 
@@ -67,6 +70,7 @@ impl Inlets {
         Ok(Self {
             streams: streams?,
             counts: (0..servers).map(|_| Mutex::default()).collect(),
+            refused: AtomicU64::new(0),
             route,
         })
     }
@@ -80,13 +84,15 @@ impl Inlets {
     fn push_to(&self, server: usize, stream: Stream) {
         if let Some(streams) = self.streams.get(server) {
             // Dropping closes it: the client tries again.
-            streams.push(stream).ok();
+            let refused = u64::from(streams.push(stream).is_err());
+            self.refused.fetch_add(refused, Ordering::Relaxed);
         }
     }
 
     /// What all servers have counted, as of at most a second ago.
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
+        sum.connections_refused = self.refused.load(Ordering::Relaxed);
         for counts in &self.counts {
             sum.add(&counts.lock().unwrap_or_else(PoisonError::into_inner));
         }
@@ -283,6 +289,11 @@ impl Relay {
         let mut counts = self.server.counts();
         counts.add_counters(&self.before);
         counts.connections = self.connections.count();
+        counts.connections_refused += self.connections.refused();
+        counts.dropped_many(DropReason::StreamFull, self.connections.dropped());
+        let sockets = [&self.udp, &self.other].into_iter().flatten();
+        let unsent = sockets.map(UdpSockets::dropped).sum::<u64>() + self.ports.dropped();
+        counts.dropped_many(DropReason::SocketFull, unsent);
         if let Some(published) = self.inlets.counts.get(self.index) {
             *published.lock().unwrap_or_else(PoisonError::into_inner) = counts;
         }

@@ -22,6 +22,9 @@ pub(super) struct Connections {
     /// Numbers are never used twice, so a late event cannot reach another connection.
     next: u64,
     closed: VecDeque<Path>,
+    /// Messages for which a queue had no room, and connections for which there was none.
+    dropped: u64,
+    refused: u64,
 }
 
 struct Connection {
@@ -59,9 +62,20 @@ impl Connections {
         self.open.len() as u64
     }
 
+    /// Runs of messages dropped because their connection did not take them.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Connections closed because there were too many.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// Takes a connection over; `None` when there are too many or it is already gone.
     pub(super) fn open(&mut self, now: Instant, stream: Stream, epoll: &Epoll) -> Option<u64> {
         if self.open.len() >= CONNECTIONS_MAX {
+            self.refused += 1;
             return None;
         }
         let number = self.next;
@@ -158,6 +172,7 @@ impl Connections {
             return;
         };
         if connection.unsent.len() + messages.len() > UNSENT_BYTES_MAX {
+            self.dropped += 1;
             return;
         }
         connection.unsent.extend(messages);

@@ -19,6 +19,8 @@ pub(super) struct Ports {
     /// Data on its way out, all of one port.
     arena: Option<Arena>,
     sending: Option<SocketAddr>,
+    /// By ports that are closed by now: datagrams the kernel did not take.
+    dropped: u64,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,12 @@ struct Port {
 }
 
 impl Ports {
+    /// Datagrams the kernel did not take.
+    pub(super) fn dropped(&self) -> u64 {
+        let open = self.open.values().map(|port| port.sockets.dropped());
+        self.dropped + open.sum::<u64>()
+    }
+
     /// Opens all of these addresses, or none.
     pub(super) fn open(&mut self, addresses: &[SocketAddr], epoll: &Epoll) -> bool {
         let opened = addresses
@@ -69,6 +77,7 @@ impl Ports {
         }
         if let Some(port) = self.open.remove(&address) {
             self.by_number.remove(&port.number);
+            self.dropped += port.sockets.dropped();
         }
     }
 
