@@ -22,6 +22,11 @@ pub struct Config {
     /// Addresses offered to clients, in order of preference; empty means every address of this
     /// machine, loopback included.
     pub advertise: Vec<IpAddr>,
+    /// Whom the service asks for this machine's public address before it starts us; with `advertise` only
+    /// `Off`.
+    pub discover: Discover,
+    /// With `Discover::Stun`, who is asked: `host:port`.
+    pub discover_stun: String,
     /// Receive slots of one kind a participant may have: audio, 1 to 64.
     pub audio_slots_max: u16,
     /// Receive slots of one kind a participant may have: video, 1 to 128.
@@ -32,6 +37,18 @@ pub struct Config {
     pub room_participants_per_shard: u32,
     /// Kernel buffer of each media socket and direction, in bytes.
     pub socket_buffer_bytes: usize,
+}
+
+/// Who knows the public address of a machine behind a NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Discover {
+    /// Nobody is asked.
+    Off,
+    /// A STUN server.
+    Stun,
+    /// The metadata service of AWS, Google Cloud or Azure.
+    Cloud,
 }
 
 impl Config {
@@ -57,6 +74,8 @@ impl Default for Config {
             tcp_proxy_from: Vec::new(),
             shards: 0,
             advertise: Vec::new(),
+            discover: Discover::Off,
+            discover_stun: String::new(),
             audio_slots_max: 16,
             video_slots_max: 48,
             tracks_max: 32,

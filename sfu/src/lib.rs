@@ -42,7 +42,7 @@ mod sfu;
 pub mod shard;
 mod subscriber;
 
-pub use config::Config;
+pub use config::{Config, Discover};
 pub use ids::{Mid, ParticipantId, PayloadType, Rid, RoomId, Ssrc, TrackId};
 pub use io::{
     Ends, Events, Limit, QueueFull, Relay, Relays, Sfu, StartError, limits, machine_addresses,

@@ -1,6 +1,7 @@
 //! The configuration of the whole server: TOML file, then environment, then flags.
 
 mod http;
+mod media;
 mod network;
 mod span;
 mod tree;
@@ -345,35 +346,19 @@ impl Config {
         if !(Span::from_secs(5)..=Span::from_secs(120)).contains(&self.rooms.resume_timeout) {
             return Err(rule("rooms.resume_timeout", "must be 5s to 2m"));
         }
-        self.check_media()?;
+        media::check(&self.media)?;
+        self.check_turn()?;
         self.check_limits()
     }
 
-    fn check_media(&self) -> Result<(), ConfigError> {
+    /// Chromium takes every datagram from the address of a TURN server for TURN, media too.
+    fn check_turn(&self) -> Result<(), ConfigError> {
         let media = &self.media;
-        if !(1..=64).contains(&media.audio_slots_max) {
-            return Err(rule("media.audio_slots_max", "must be 1 to 64"));
-        }
-        if !(1..=128).contains(&media.video_slots_max) {
-            return Err(rule("media.video_slots_max", "must be 1 to 128"));
-        }
-        if !(1..=128).contains(&media.tracks_max) {
-            return Err(rule("media.tracks_max", "must be 1 to 128"));
-        }
-        // Chromium takes every datagram from the address of a TURN server for TURN, media too.
-        let shards = media.shard_count();
-        let is_apart = |one: u16, other: u16| one.abs_diff(other) > shards;
         let is_chosen = self.turn.port != 0 && media.udp_port != 0;
-        if is_chosen && !is_apart(self.turn.port, media.udp_port) {
+        if is_chosen && self.turn.port.abs_diff(media.udp_port) <= media.shard_count() {
             let reason =
                 "the UDP ports of TURN and media must not meet; both count up, one for each shard";
             return Err(rule("turn.port", reason));
-        }
-        if media.advertise.iter().any(IpAddr::is_unspecified) {
-            return Err(rule(
-                "media.advertise",
-                "must be addresses that clients can reach",
-            ));
         }
         Ok(())
     }

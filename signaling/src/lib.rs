@@ -9,6 +9,7 @@ pub mod auth;
 pub mod candidates;
 pub mod cli;
 pub mod config;
+mod discovery;
 mod http;
 pub mod limits;
 pub mod message;
@@ -142,6 +143,7 @@ impl Server {
         tls: Option<Tls>,
         acme: Option<Acme>,
     ) -> Result<Self, StartError> {
+        let config = &*discovery::discovered(config).await;
         let listener = listen("http.addr", &config.http.addr.to_string()).await?;
         let admin = match config.http.admin_addr.as_str() {
             "" => None,

@@ -89,6 +89,20 @@ fn unknown_keys_and_bad_values_name_their_path() {
         ("[turn]\nport = 7801\n[media]\nshards = 2", "turn.port"),
         ("[turn]\nrelay_ports = \"1\"", "turn.relay_ports"),
         ("[turn]\nallow_peers = [\"10.0.0.1/8\"]", "turn.allow_peers"),
+        ("[media]\ndiscover = \"router\"", "media.discover"),
+        ("[media]\ndiscover = \"stun\"", "media.discover_stun"),
+        (
+            "[media]\ndiscover_stun = \"a.example:1\"",
+            "media.discover_stun",
+        ),
+        (
+            "[media]\ndiscover = \"cloud\"\ndiscover_stun = \"a.example:1\"",
+            "media.discover_stun",
+        ),
+        (
+            "[media]\ndiscover = \"cloud\"\nadvertise = [\"192.0.2.1\"]",
+            "media.discover",
+        ),
         ("[http", "plenum.toml"),
     ] {
         let message = fault(text, &[]);
@@ -145,6 +159,29 @@ fn a_certificate_by_acme_needs_names_that_can_be_proved_and_a_folder() {
     let many = vec!["\"a.example\""; 101].join(", ");
     assert!(acme(&many, "").unwrap_err().contains("100 names"));
     acme("\"a.example\"", "acme_email = \"ann@example.org\"").unwrap();
+fn a_stun_server_is_a_host_and_a_port() {
+    let with = |server: &str| {
+        let text = format!("[media]\ndiscover = \"stun\"\ndiscover_stun = {server:?}");
+        load(&text, &[])
+    };
+    for server in [
+        "stun.example.org:3478",
+        "192.0.2.1:3478",
+        "[2001:db8::1]:3478",
+    ] {
+        assert_eq!(with(server).unwrap().media.discover, sfu::Discover::Stun);
+    }
+    for server in [
+        "",
+        "stun.example.org",
+        ":3478",
+        "a:0",
+        "a:70000",
+        "\u{fc}.example:1",
+    ] {
+        let error = with(server).unwrap_err().to_string();
+        assert!(error.contains("media.discover_stun"), "{server}: {error}");
+    }
 }
 
 #[test]
