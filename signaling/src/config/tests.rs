@@ -159,6 +159,9 @@ fn a_certificate_by_acme_needs_names_that_can_be_proved_and_a_folder() {
     let many = vec!["\"a.example\""; 101].join(", ");
     assert!(acme(&many, "").unwrap_err().contains("100 names"));
     acme("\"a.example\"", "acme_email = \"ann@example.org\"").unwrap();
+}
+
+#[test]
 fn a_stun_server_is_a_host_and_a_port() {
     let with = |server: &str| {
         let text = format!("[media]\ndiscover = \"stun\"\ndiscover_stun = {server:?}");
