@@ -9,6 +9,8 @@
 mod api;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/ice_servers.rs"]
+mod ice_servers;
 #[path = "http/native.rs"]
 mod native;
 #[path = "http/proxy.rs"]

@@ -266,12 +266,17 @@ async fn open(
     app.resources
         .lock()
         .insert(id, Resource { participant, etag });
-    let mut response = (StatusCode::CREATED, response_headers, answer.sdp).into_response();
+    let response = (StatusCode::CREATED, response_headers, answer.sdp).into_response();
+    Ok(with_ice_servers(app, participant, response))
+}
+
+/// Names the TURN servers, with credentials that are good for some minutes.
+fn with_ice_servers(app: &App, participant: ParticipantId, mut response: Response) -> Response {
     let servers = app.rooms.ice_servers_of(participant);
     for link in servers.iter().flat_map(ice_server_links) {
         response.headers_mut().append(header::LINK, link);
     }
-    Ok(response)
+    response
 }
 
 /// One link for each address (RFC 9725 §4.6).
@@ -376,7 +381,8 @@ async fn restart(
         (header::CONTENT_TYPE, FRAGMENT.to_owned()),
         (header::ETAG, etag),
     ];
-    Ok((StatusCode::OK, headers, answer).into_response())
+    let response = (StatusCode::OK, headers, answer).into_response();
+    Ok(with_ice_servers(app, resource.participant, response))
 }
 
 async fn end(

@@ -52,11 +52,7 @@ impl Room {
         issue: impl Fn(ParticipantId, &str, Option<IpAddr>) -> Vec<IceServer>,
     ) {
         let mut renewed = Vec::new();
-        for session in self
-            .sessions
-            .values_mut()
-            .filter(|session| session.door == Door::Native)
-        {
+        for session in self.sessions.values_mut() {
             let ends_at_ms = session
                 .ice_servers
                 .iter()

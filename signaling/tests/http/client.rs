@@ -75,6 +75,18 @@ pub(crate) fn guest_token() -> String {
     })
 }
 
+/// A token of someone who moderates all rooms and joins none.
+pub(crate) fn token_of_admin(identity: &str) -> String {
+    let video = VideoGrant {
+        room_admin: Some(true),
+        ..VideoGrant::default()
+    };
+    sign(Claims {
+        video,
+        ..claims(identity)
+    })
+}
+
 /// A token for the room API.
 pub(crate) fn admin_token() -> String {
     let yes = Some(true);
@@ -138,6 +150,13 @@ pub(crate) struct Reply {
 impl Reply {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// All values of a header.
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        let named = lines.filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.trim()).collect()
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::auth::Claims;
+use crate::message::IceServer;
 
 const NOW_S: u64 = 1_700_000_000;
 
@@ -108,4 +109,55 @@ fn who_comes_back_with_another_token_may_do_what_that_says() {
         }]
     );
     assert_eq!(house.room.participant("ann").unwrap().name, "");
+}
+
+/// TURN servers whose credentials end in five minutes.
+fn issue(now_s: u64) -> impl Fn(ParticipantId, &str, Option<std::net::IpAddr>) -> Vec<IceServer> {
+    move |participant, identity, _| {
+        vec![IceServer {
+            urls: vec!["turn:192.0.2.1:3478?transport=udp".to_owned()],
+            username: format!("{}:{identity}:{participant}", now_s + 300),
+            credential: "secret".to_owned(),
+            expires_at: (now_s + 300) * 1000,
+        }]
+    }
+}
+
+#[test]
+fn turn_credentials_come_with_welcome_and_are_renewed_before_they_end() {
+    let mut house = House::new();
+    let mut admission = house.admission("ann");
+    admission.ice_servers = issue(NOW_S)(admission.participant, "ann", None);
+    let ann = house.admit(admission);
+    let welcome = house.heard(ann).remove(0);
+    let name = format!("{}:ann:{ann}", NOW_S + 300);
+    assert_eq!(welcome["iceServers"][0]["username"], name);
+    let renew = |house: &mut House, now_s| {
+        house.room.renew_ice_servers(now_s, issue(now_s));
+        house.drain();
+    };
+    renew(&mut house, NOW_S + 179);
+    assert!(house.heard(ann).is_empty());
+    renew(&mut house, NOW_S + 180);
+    let renewed = house.heard(ann).remove(0);
+    let name = format!("{}:ann:{ann}", NOW_S + 480);
+    assert_eq!(renewed["t"], "ice_servers");
+    assert_eq!(renewed["iceServers"][0]["username"], name);
+    // Who has no socket finds good ones when it comes back.
+    house.room.detach(house.now, ann);
+    renew(&mut house, NOW_S + 360);
+    house.resume(ann, "key-1", 0, "next").unwrap();
+    let welcome = house.heard(ann).remove(0);
+    let name = format!("{}:ann:{ann}", NOW_S + 660);
+    assert_eq!(welcome["iceServers"][0]["username"], name);
+}
+
+#[test]
+fn without_a_turn_server_nobody_hears_of_one() {
+    let mut house = House::new();
+    let ann = house.join("ann");
+    assert_eq!(house.heard(ann).remove(0)["iceServers"], json!([]));
+    house.room.renew_ice_servers(NOW_S, issue(NOW_S));
+    house.drain();
+    assert!(house.heard(ann).is_empty());
 }
