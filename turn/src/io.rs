@@ -436,11 +436,10 @@ impl Relay {
     }
 
     fn receive_port(&mut self, now: Instant, number: u64) {
-        let mut batch = Vec::new();
-        let Some(relayed) = self.ports.receive(number, &mut self.buffers, &mut batch) else {
-            return;
-        };
-        for datagram in batch {
+        let mut batch = recycle(std::mem::take(&mut self.batch));
+        let relayed = self.ports.receive(number, &mut self.buffers, &mut batch);
+        for datagram in batch.drain(..) {
+            let Some(relayed) = relayed else { break };
             let about = (relayed, datagram.path.remote);
             let arena = &mut self.arena;
             if self.server.handle_peer(now, about, datagram.bytes, arena) == Delivery::ArenaFull {
@@ -449,6 +448,7 @@ impl Relay {
                 self.server.handle_peer(now, about, datagram.bytes, arena);
             }
         }
+        self.batch = recycle(batch);
         self.flush();
     }
 

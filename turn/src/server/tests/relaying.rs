@@ -264,6 +264,29 @@ fn a_datagram_longer_than_a_jumbo_frame_is_not_relayed() {
     assert_eq!(house.server.counts().dropped_for(DropReason::TooLong), 1);
 }
 
+#[test]
+fn a_datagram_that_must_not_be_fragmented_is_told_from_others() {
+    let (mut house, mut bob, _) = relaying();
+    assert_eq!(house.permit(&mut bob, PEER), 0);
+    for is_whole in [false, true] {
+        let mut bytes = bob.indication(PEER, b"data");
+        if is_whole {
+            bytes.extend([0, 0x1a, 0, 0]);
+            let length = u16::try_from(bytes.len() - 20).unwrap().to_be_bytes();
+            bytes[2..4].copy_from_slice(&length);
+        }
+        let datagram = net::Datagram {
+            path: bob.path,
+            ecn: 0,
+            bytes: &mut bytes,
+        };
+        let sent = house
+            .server
+            .handle_client(house.now, datagram, &mut house.arena);
+        assert_eq!(sent.unwrap().dont_fragment, is_whole);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_judged(bytes in prop::collection::vec(any::<u8>(), 0..200), first in 0u8..0x50) {
