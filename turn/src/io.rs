@@ -206,7 +206,7 @@ impl Relay {
         match ready {
             Ready::Inlet => self.take_streams(now),
             Ready::Udp(_) | Ready::Other(_) => self.receive_udp(now, ready, datagrams),
-            Ready::Port(number) => self.receive_port(now, number),
+            Ready::Port(number) => self.contain(|relay| relay.receive_port(now, number)),
             Ready::Connection { number, writable } => {
                 if writable {
                     self.connections.write(&self.epoll, number);
@@ -223,10 +223,13 @@ impl Relay {
             return;
         };
         let about = (number, path.local);
-        if self.server.handle_own(now, about, bytes, &mut self.arena) == Delivery::ArenaFull {
-            self.flush();
-            self.server.handle_own(now, about, bytes, &mut self.arena);
-        }
+        self.contain(|relay| {
+            let full = Delivery::ArenaFull;
+            if relay.server.handle_own(now, about, bytes, &mut relay.arena) == full {
+                relay.flush();
+                relay.server.handle_own(now, about, bytes, &mut relay.arena);
+            }
+        });
     }
 
     /// Sends what is queued for clients.
@@ -249,13 +252,13 @@ impl Relay {
 
     /// Ends one of our own users and its allocations.
     pub fn handle_left(&mut self, user: User) {
-        self.server.handle_left(user);
+        self.contain(|relay| relay.server.handle_left(user));
         self.close_ports();
     }
 
     /// Ends all users that are not there any more.
     pub fn retain_users(&mut self, is_here: &dyn Fn(User) -> bool) {
-        self.server.retain_users(is_here);
+        self.contain(|relay| relay.server.retain_users(is_here));
         self.close_ports();
     }
 
@@ -279,7 +282,7 @@ impl Relay {
 
     /// Ends what has expired, and publishes what was counted.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.server.handle_timeout(now);
+        self.contain(|relay| relay.server.handle_timeout(now));
         self.close_ports();
         if now < self.published_at + PUBLISH_INTERVAL {
             return;
@@ -296,6 +299,21 @@ impl Relay {
         counts.dropped_many(DropReason::SocketFull, unsent);
         if let Some(published) = self.inlets.counts.get(self.index) {
             *published.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        }
+    }
+
+    /// A panic in the machine ends its allocations and nothing else.
+    fn contain(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            let Self {
+                server,
+                settings,
+                before,
+                arena,
+                ports,
+                ..
+            } = self;
+            restart((server, settings), before, arena, ports);
         }
     }
 
@@ -382,7 +400,8 @@ impl Relay {
         self.batch = recycle(batch);
         if outcome.is_err() {
             datagrams.clear();
-            restart(&mut self.server, &self.settings, &mut self.before);
+            let machine = (&mut self.server, &self.settings);
+            restart(machine, &mut self.before, &mut self.arena, &mut self.ports);
         }
     }
 
@@ -431,7 +450,8 @@ impl Relay {
         }
         if outcome.is_err() {
             datagrams.clear();
-            restart(&mut self.server, &self.settings, &mut self.before);
+            let machine = (&mut self.server, &self.settings);
+            restart(machine, &mut self.before, &mut self.arena, &mut self.ports);
         }
     }
 
@@ -558,9 +578,15 @@ fn send_to_clients(
     arena.clear();
 }
 
-/// Puts a new server in the place of one that panicked: its allocations are gone, its users stay.
-fn restart(server: &mut Server, settings: &Settings, before: &mut Counts) {
+/// Puts a new machine in the place of one that panicked: its allocations are gone, its users stay.
+fn restart(
+    (server, settings): (&mut Server, &Settings),
+    before: &mut Counts,
+    arena: &mut Arena,
+    ports: &mut Ports,
+) {
     tracing::error!("the TURN server panicked: all its allocations have ended");
+    // Nothing of the old one is used but plain data.
     before.add_counters(&server.counts());
     before.panics += 1;
     let users: HashSet<User> = server.users().clone();
@@ -568,6 +594,8 @@ fn restart(server: &mut Server, settings: &Settings, before: &mut Counts) {
     users
         .into_iter()
         .for_each(|user| server.handle_joined(user));
+    arena.clear();
+    ports.close_all();
 }
 
 fn add(epoll: &Epoll, fd: BorrowedFd<'_>, kind: u64, number: u64) -> io::Result<()> {
@@ -585,3 +613,61 @@ const UDP: u64 = 2 << 56;
 const OTHER: u64 = 3 << 56;
 const PORT: u64 = 4 << 56;
 const CONNECTION: u64 = 5 << 56;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::auth::Secrets;
+    use crate::quotas::Quotas;
+
+    /// A server with one user, and its address.
+    fn open() -> (Relay, SocketAddr) {
+        #[expect(clippy::disallowed_methods, reason = "where the virtual clock starts")]
+        let started = Instant::now();
+        let settings = Settings {
+            media: Vec::new(),
+            secrets: Secrets::new([1; 32], None),
+            quotas: Quotas::new(12, 32, 2000),
+            relay: None,
+            discovery: None,
+            seed: [2; 32],
+            started,
+            unix_started: 1_800_000_000,
+        };
+        let own = UdpSockets::bind(0, 1 << 16).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], own.port()));
+        let inlets = Arc::new(Inlets::new(1, |_| 0).unwrap());
+        let udp = Some(UdpPorts { own, other: None });
+        let mut relay = Relay::new(settings, udp, inlets, 0).unwrap();
+        relay.handle_joined(User(7));
+        (relay, address)
+    }
+
+    /// Serves until the client has its answer, or until nothing is left to do.
+    fn answer(relay: &mut Relay, client: &UdpSocket) -> bool {
+        let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[1; 12]].concat();
+        client.send(&binding).unwrap();
+        let now = relay.settings.started;
+        // On loopback what was sent is there when the call returns.
+        while relay.receive(now, &mut Vec::new()) {}
+        client.recv(&mut [0; 100]).is_ok()
+    }
+
+    #[test]
+    fn a_panic_ends_the_allocations_and_the_server_goes_on_with_its_users() {
+        let (mut relay, address) = open();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(address).unwrap();
+        client.set_nonblocking(true).unwrap();
+        assert!(answer(&mut relay, &client));
+        relay.server.stumbles = true;
+        assert!(!answer(&mut relay, &client));
+        assert!(answer(&mut relay, &client));
+        assert!(relay.server.users().contains(&User(7)));
+        relay.handle_timeout(relay.settings.started + PUBLISH_INTERVAL);
+        let counts = relay.inlets.counts();
+        assert_eq!((counts.panics, counts.bindings), (1, 2));
+    }
+}

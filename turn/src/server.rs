@@ -116,6 +116,9 @@ pub struct Server {
     closings: VecDeque<SocketAddr>,
     next_sweep: Option<Instant>,
     counts: Counts,
+    /// A test wants the next datagram to end in a panic.
+    #[cfg(test)]
+    pub(crate) stumbles: bool,
 }
 
 /// A relayed port that waits for the allocation it was reserved for (RFC 8656 §7.2).
@@ -157,6 +160,8 @@ impl Server {
             closings: VecDeque::new(),
             next_sweep: None,
             counts: Counts::default(),
+            #[cfg(test)]
+            stumbles: false,
         }
     }
 
@@ -169,6 +174,8 @@ impl Server {
         datagram: Datagram<'b>,
         arena: &mut Arena,
     ) -> Option<ToPeer<'b>> {
+        #[cfg(test)]
+        assert!(!self.stumbles, "a test wants this");
         let Datagram { path, bytes, .. } = datagram;
         match bytes.first() {
             Some(0x40..=0x7f) => self.relay_channel_data(now, path, bytes),

@@ -81,6 +81,12 @@ impl Ports {
         }
     }
 
+    /// Closes all ports.
+    pub(super) fn close_all(&mut self) {
+        let open: Vec<SocketAddr> = self.open.keys().copied().collect();
+        open.into_iter().for_each(|address| self.close(address));
+    }
+
     /// Takes one batch from a port; the address it came to.
     pub(super) fn receive<'b>(
         &mut self,
