@@ -32,6 +32,7 @@ use axum::{Extension, Router};
 use sfu::Sfu;
 
 use crate::auth::Keys;
+use crate::candidates::is_local;
 use crate::config::Config;
 use crate::message::ErrorCode;
 use crate::metrics::Metrics;
@@ -210,9 +211,12 @@ fn is_proxied(headers: &axum::http::HeaderMap) -> bool {
     headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED)
 }
 
-/// The local address of a request, where the client can have used it.
+/// The local address of a request, where the client can have used it: not behind a proxy, and not a
+/// private one when the client is outside, because then a NAT has put it there.
 fn local_address(ends: Ends, headers: &axum::http::HeaderMap) -> Option<IpAddr> {
-    (!is_proxied(headers)).then(|| ends.local.ip().to_canonical())
+    let [local, remote] = [ends.local, ends.remote].map(|end| end.ip().to_canonical());
+    let is_translated = is_local(&local) && !is_local(&remote);
+    (!is_proxied(headers) && !is_translated).then_some(local)
 }
 
 /// The wall clock in seconds since 1970.
@@ -221,4 +225,49 @@ pub(crate) fn unix_time() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+
+    use super::*;
+
+    fn reached(remote: &str, local: &str) -> Option<String> {
+        let end = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 1);
+        let ends = Ends {
+            remote: end(remote),
+            local: end(local),
+        };
+        local_address(ends, &HeaderMap::new()).map(|ip| ip.to_string())
+    }
+
+    #[test]
+    fn a_client_has_reached_what_it_can_have_used() {
+        for (remote, local) in [
+            ("203.0.113.20", "203.0.113.9"),
+            ("10.0.0.9", "10.0.0.5"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("10.0.0.9", "203.0.113.9"),
+            ("2001:db8::9", "2001:db8::5"),
+        ] {
+            assert_eq!(reached(remote, local).as_deref(), Some(local), "{remote}");
+        }
+        // A NAT leads from the public address to a private one.
+        assert_eq!(reached("203.0.113.20", "10.0.0.5"), None);
+        assert_eq!(reached("::ffff:203.0.113.20", "::ffff:10.0.0.5"), None);
+    }
+
+    #[test]
+    fn behind_a_proxy_nobody_knows() {
+        let ends = Ends {
+            remote: SocketAddr::from(([10, 0, 0, 9], 1)),
+            local: SocketAddr::from(([10, 0, 0, 5], 1)),
+        };
+        let headers = HeaderMap::from_iter([(
+            "x-forwarded-for".parse().unwrap(),
+            HeaderValue::from_static("203.0.113.20"),
+        )]);
+        assert_eq!(local_address(ends, &headers), None);
+    }
 }

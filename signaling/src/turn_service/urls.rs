@@ -60,13 +60,17 @@ impl Urls {
         let tcp = Some(self.tcp.load(Ordering::Relaxed)).filter(|port| *port > 0);
         let v4 = self.pick(reached, IpAddr::is_ipv4);
         let v6 = self.pick(reached, IpAddr::is_ipv6);
+        let mut ips: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
+        if ips.iter().any(|ip| !ip.is_loopback()) {
+            ips.retain(|ip| !ip.is_loopback());
+        }
         let mut urls = Vec::new();
-        for ip in v4.into_iter().chain(v6) {
+        for ip in &ips {
             urls.extend(
-                udp.map(|port| format!("turn:{}?transport=udp", SocketAddr::new(ip, port))),
+                udp.map(|port| format!("turn:{}?transport=udp", SocketAddr::new(*ip, port))),
             );
         }
-        let first = v4.or(v6).zip(tcp);
+        let first = ips.first().copied().zip(tcp);
         urls.extend(
             first.map(|(ip, port)| format!("turn:{}?transport=tcp", SocketAddr::new(ip, port))),
         );
@@ -161,6 +165,11 @@ mod tests {
         assert_eq!(
             with(&["127.0.0.1"], "127.0.0.1"),
             "turn:127.0.0.1:3478?transport=udp"
+        );
+        let listed = urls(&["192.0.2.1", "::1"], false).list(0, None);
+        assert!(
+            listed.iter().all(|url| url.contains("192.0.2.1")),
+            "{listed:?}"
         );
     }
 }
