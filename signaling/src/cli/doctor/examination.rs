@@ -71,6 +71,9 @@ impl<'a> Examination<'a> {
             }
         };
         let outside = self.look_at_public(&public, &web);
+        if outside.is_none() {
+            self.look_at_websocket(&web);
+        }
         let shown = outside.as_ref().unwrap_or(&greeted);
         if public.is_https {
             self.look_at_certificate(shown, &public.host);
@@ -192,7 +195,6 @@ impl<'a> Examination<'a> {
                     "set http.public_url to the address that clients use",
                 ));
             }
-            self.look_at_websocket(web);
             return None;
         }
         let addresses = match public.resolve() {

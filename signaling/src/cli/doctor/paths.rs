@@ -148,7 +148,12 @@ fn relay(view: &Viewpoint, ids: &Ids, session: &Session, server: &TurnServer) ->
         return Check::fail(
             format!("{kind} {address}"),
             "clients are sent to a loopback address, which is their own machine",
-            "set http.public_url to a name that leads to the server from everywhere",
+            match server.kind {
+                TurnKind::Tls => {
+                    "set http.public_url to a name that leads to the server from everywhere"
+                }
+                _ => "set media.advertise to an address that leads to the server from everywhere",
+            },
         );
     }
     let place = Place { address, protocol };
