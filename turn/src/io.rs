@@ -4,6 +4,7 @@
 //! the sockets of relayed addresses. It never waits; its descriptor is readable when there is something to do.
 #![expect(clippy::disallowed_types, reason = "I/O lives here")]
 
+mod clients;
 mod connections;
 mod ports;
 
@@ -24,7 +25,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use crate::auth::User;
 use crate::counts::{Counts, DropReason};
-use crate::server::{Delivery, Server, Settings, ToPeer};
+use crate::server::{Delivery, Server, Settings};
+use clients::{Clients, send_to_clients};
 use connections::{Connections, Misplaced};
 use ports::Ports;
 
@@ -487,95 +489,6 @@ impl Relay {
             self.server.handle_closed(path);
         }
     }
-}
-
-/// The parts of a [`Relay`] that serve clients while their datagrams are borrowed.
-struct Clients<'r> {
-    server: &'r mut Server,
-    udp: &'r mut Option<UdpSockets>,
-    other: &'r mut Option<UdpSockets>,
-    connections: &'r mut Connections,
-    ports: &'r mut Ports,
-    epoll: &'r Epoll,
-    arena: &'r mut Arena,
-}
-
-impl Clients<'_> {
-    fn serve<'b>(
-        &mut self,
-        now: Instant,
-        batch: impl Iterator<Item = Datagram<'b>>,
-        datagrams: &mut Vec<Datagram<'b>>,
-    ) {
-        for datagram in batch {
-            if self.arena.reserve().is_none() {
-                self.send();
-            }
-            let ecn = datagram.ecn;
-            let to_peer = self.server.handle_client(now, datagram, self.arena);
-            if let Some(to_peer) = to_peer {
-                match to_peer.own {
-                    Some(number) => datagrams.push(to_media(number, ecn, to_peer)),
-                    None => self.ports.send(&to_peer),
-                }
-            }
-            while let Some(opening) = self.server.poll_open() {
-                let are_open = self.ports.open(&opening.addresses, self.epoll);
-                self.server
-                    .handle_opened(opening.number, are_open, self.arena);
-            }
-            while let Some(address) = self.server.poll_close() {
-                self.ports.close(address);
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        self.ports.flush();
-        self.send();
-    }
-
-    fn send(&mut self) {
-        send_to_clients(
-            self.arena,
-            (self.udp, self.other),
-            self.connections,
-            self.epoll,
-        );
-    }
-}
-
-/// What the media core is given: as if the peer address had received it from the relayed address.
-fn to_media(number: u64, ecn: u8, to_peer: ToPeer<'_>) -> Datagram<'_> {
-    Datagram {
-        path: Path {
-            local: to_peer.to,
-            remote: to_peer.from,
-            protocol: Protocol::Relayed(number),
-        },
-        ecn,
-        bytes: to_peer.bytes,
-    }
-}
-
-fn send_to_clients(
-    arena: &mut Arena,
-    (udp, other): (&mut Option<UdpSockets>, &mut Option<UdpSockets>),
-    connections: &mut Connections,
-    epoll: &Epoll,
-) {
-    if arena.runs().is_empty() {
-        return;
-    }
-    for sockets in [udp, other].into_iter().flatten() {
-        sockets.send(arena);
-    }
-    for run in arena.runs() {
-        if let Protocol::Tcp(number) = run.path.protocol {
-            connections.send(number, arena.bytes(run), epoll);
-        }
-    }
-    arena.clear();
 }
 
 /// Puts a new machine in the place of one that panicked: its allocations are gone, its users stay.
