@@ -15,6 +15,7 @@ mod listen;
 mod pages;
 mod problem;
 mod signal;
+mod test_room;
 mod tls;
 mod whip;
 

@@ -15,6 +15,8 @@ mod ice_servers;
 mod native;
 #[path = "http/proxy.rs"]
 mod proxy;
+#[path = "http/test_room.rs"]
+mod test_room;
 #[path = "http/tls.rs"]
 mod tls;
 #[path = "http/whip.rs"]

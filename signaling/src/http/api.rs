@@ -56,6 +56,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(get_participant, remove_participant))
         .routes(routes!(change_track))
         .routes(routes!(get_ice_servers))
+        .merge(super::test_room::routes())
 }
 
 /// `GET /v1/openapi.json`

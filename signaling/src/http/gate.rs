@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, header};
 
-use crate::auth::{Grants, Keys};
+use crate::auth::{Claims, Grants, Keys, VerifyError};
 use crate::config::Limits;
 use crate::limits::{Buckets, Rate};
 use crate::message::{ErrorCode, ErrorReply};
@@ -64,6 +64,14 @@ impl Gate {
         headers: &HeaderMap,
     ) -> Result<Grants, ErrorReply> {
         self.verify(now, caller, bearer(headers))
+    }
+
+    /// Makes a token with the key of another one.
+    ///
+    /// # Errors
+    /// There is no such key any more.
+    pub(crate) fn sign(&self, key: &str, claims: Claims) -> Result<String, VerifyError> {
+        self.keys.sign(key, claims)
     }
 
     /// Counts a join with a good token.

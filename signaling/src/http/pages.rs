@@ -23,6 +23,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/", get(|| async { page("index.html") }))
         .route("/watch/{room}", get(|| async { page("watch.html") }))
         .route("/stats", get(|| async { page("stats.html") }))
+        .route("/connectivity", get(|| async { page("connectivity.html") }))
         .route("/assets/{*path}", get(asset))
         .route("/{file}", get(root_file))
 }
