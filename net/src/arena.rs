@@ -51,11 +51,13 @@ impl Arena {
     }
 
     /// Room for one datagram, or `None` when the arena should be sent first.
+    #[inline]
     pub fn reserve(&mut self) -> Option<&mut [u8]> {
         self.reserve_bytes(DATAGRAM_MAX)
     }
 
     /// Room for a datagram of `bytes` bytes, which may exceed `DATAGRAM_MAX`.
+    #[inline]
     pub fn reserve_bytes(&mut self, bytes: usize) -> Option<&mut [u8]> {
         if self.runs.len() == self.runs.capacity() {
             return None;
@@ -64,6 +66,7 @@ impl Arena {
     }
 
     /// Lets what is committed from now on go to `path`.
+    #[inline]
     pub fn aim(&mut self, path: Path) {
         self.is_begun &= self.path == Some(path);
         self.path = Some(path);
@@ -71,6 +74,7 @@ impl Arena {
 
     /// Keeps the first `length` bytes of the reserved room as a datagram, as part of the last run
     /// when it fits that: same path, no longer than its segments, and not after a shorter one.
+    #[inline]
     pub fn commit(&mut self, length: usize) {
         let Some(path) = self.path else {
             return; // Nobody said where to.
@@ -101,16 +105,19 @@ impl Arena {
     }
 
     /// Bytes committed so far.
+    #[inline]
     pub fn used(&self) -> usize {
         self.used
     }
 
     /// The runs to send, in order.
+    #[inline]
     pub fn runs(&self) -> &[Run] {
         &self.runs
     }
 
     /// The bytes of a run.
+    #[inline]
     pub fn bytes(&self, run: &Run) -> &[u8] {
         self.bytes
             .get(run.start..run.start + run.length)
@@ -118,6 +125,7 @@ impl Arena {
     }
 
     /// Forgets everything that was committed.
+    #[inline]
     pub fn clear(&mut self) {
         self.used = 0;
         self.runs.clear();
