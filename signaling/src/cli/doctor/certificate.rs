@@ -12,7 +12,7 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::report::Check;
+use super::report::{Check, Status};
 use super::web::server_name;
 
 /// A certificate that ends sooner than this is to be seen to.
@@ -21,6 +21,8 @@ const DAY_S: u64 = 24 * 3600;
 /// More are counted only.
 const NAMES_SHOWN: usize = 4;
 
+const CHAIN: &str = "certificate chain";
+const NO_AUTHORITIES: &str = "this machine knows no authorities to judge it by";
 /// How to get a certificate that clients trust.
 const GET_ONE: &str =
     "get a certificate from an authority and name its files in http.tls_cert and http.tls_key";
@@ -54,7 +56,12 @@ pub(super) fn examine(
 
 /// What a client would say of it; `None`: nothing, it takes it.
 pub(super) fn complaint(checks: &[Check]) -> Option<&Check> {
-    checks.iter().find(|check| check.fix.is_some())
+    let is_refused = |check: &&Check| match check.status {
+        Status::Ok => false,
+        Status::Warn => check.what == CHAIN && check.detail != NO_AUTHORITIES,
+        Status::Fail => true,
+    };
+    checks.iter().find(is_refused)
 }
 
 fn names(own: &CertificateDer<'_>, certificate: &Certificate, host: &str) -> Check {
@@ -133,15 +140,15 @@ fn issuer(
     chain: &[CertificateDer<'_>],
     roots: &RootCertStore,
 ) -> Check {
-    let what = "certificate chain";
+    let what = CHAIN;
     let certificate = certificate.tbs_certificate();
     if certificate.issuer() == certificate.subject() {
         let detail = "it vouches for itself: browsers warn, and TURN over TLS is refused";
         return Check::warn(what, detail, GET_ONE);
     }
     if roots.is_empty() {
-        let detail = "this machine knows no authorities to judge it by";
-        return Check::warn(what, detail, "install the package ca-certificates here");
+        let fix = "install the package ca-certificates here";
+        return Check::warn(what, NO_AUTHORITIES, fix);
     }
     // Whether it is good today was asked before.
     let validity = certificate.validity();
@@ -194,7 +201,6 @@ fn signed(
 mod tests {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-    use super::super::report::Status;
     use super::*;
 
     const START_S: u64 = 1_767_225_600; // 2026-01-01
@@ -274,6 +280,9 @@ mod tests {
         assert_eq!(status(END_S - 14 * DAY_S + 1), Status::Warn);
         assert_eq!(status(END_S), Status::Warn);
         assert_eq!(status(END_S + 1), Status::Fail);
+        // One that is about to end is taken all the same.
+        let checks = examine(&chain, "meet.example", END_S, &roots_of(&authority));
+        assert_eq!(complaint(&checks), None);
         // One that is over may still come from an authority.
         let checks = examine(&chain, "meet.example", END_S + 1, &roots_of(&authority));
         assert_eq!(checks[2].status, Status::Ok);
@@ -292,6 +301,7 @@ mod tests {
         let found = issuer(&[own.der().clone()], &roots);
         assert_eq!(found.status, Status::Warn);
         assert!(found.detail.contains("itself"), "{found:?}");
+        assert!(complaint(&[found]).is_some());
 
         let foreign = issued(&["meet.example"], &other);
         let found = issuer(std::slice::from_ref(&foreign), &roots);
@@ -301,6 +311,7 @@ mod tests {
         assert_eq!(found.status, Status::Warn);
         assert!(found.detail.contains("Other"), "{found:?}");
         let found = issuer(&[foreign], &RootCertStore::empty());
+        assert!(complaint(std::slice::from_ref(&found)).is_none());
         assert!(found.fix.unwrap().contains("ca-certificates"));
     }
 

@@ -61,7 +61,10 @@ impl<'a> Examination<'a> {
                 return Ok(());
             }
             Err(error) => {
-                let fix = "is another program there? set http.addr to a free port, or end that one";
+                let fix = match error.kind() {
+                    io::ErrorKind::TimedOut => "see its log, and start it again",
+                    _ => "is another program there? set http.addr to a free port, or end that one",
+                };
                 self.report.add(Check::fail(
                     format!("server {}", web.url),
                     error.to_string(),

@@ -311,8 +311,8 @@ impl Viewpoint {
             what,
             detail,
             format!(
-                "open {protocol} port {port} in the server's firewall and at its provider, and \
-                 forward it if there is a NAT"
+                "open {protocol} port {port} in the server's firewall and at its provider, forward it \
+                 if there is a NAT, or see whether the network here blocks it"
             ),
         )
     }
