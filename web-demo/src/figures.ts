@@ -10,7 +10,8 @@ export function openFigures(): void {
   document.title = 'Figures · Plenum'
   const state = el('p', { class: 'viewer-state', role: 'status' }, 'Reading…')
   const list = el('div', { class: 'figures-list' })
-  show(el('main', { class: 'figures' }, el('h1', {}, 'This server'), state, list))
+  const test = el('a', { class: 'quiet-link', href: '/connectivity' }, 'Test the connection from this browser')
+  show(el('main', { class: 'figures' }, el('h1', {}, 'This server'), test, state, list))
   let before = new Map<string, number>()
   let readMs = 0
 

@@ -87,6 +87,12 @@ export function renewToken(invitation: Invitation, token: string): void {
   sessionStorage.setItem(storageKey(), token)
 }
 
-function storageKey(): string {
-  return `plenum.token.${location.pathname}?${readInvitation(location.search).room}`
+/** Another page of ours in this tab may use the invitation: its address carries no token. */
+export function handOver(path: string, { room, token }: Invitation): string {
+  sessionStorage.setItem(storageKey(path, room), token)
+  return `${path}?room=${encodeURIComponent(room)}`
+}
+
+function storageKey(path = location.pathname, room = readInvitation(location.search).room): string {
+  return `plenum.token.${path}?${room}`
 }

@@ -1,6 +1,7 @@
 /** Chooses the page by its address. */
 import './style.css'
 import { PlenumError, Room } from '@plenum/client'
+import { openConnectivity } from './connectivity'
 import { el, show } from './dom'
 import { explain } from './errors'
 import { openFigures } from './figures'
@@ -96,6 +97,7 @@ function showWelcome(): void {
 const invitation = takeInvitation()
 if (location.pathname.startsWith('/watch/')) openViewer(decodeURIComponent(location.pathname.slice('/watch/'.length)), invitation.token)
 else if (location.pathname === '/stats') openFigures()
+else if (location.pathname === '/connectivity') openConnectivity(invitation)
 else if (!invitation.room) showWelcome()
 else if (!invitation.token) openMeeting(invitation, new PlenumError('unauthorized', 'the link has no token'))
 else openMeeting(invitation, opensItsRoom(invitation) ? undefined : wrongRoom(invitation))

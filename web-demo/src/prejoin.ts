@@ -5,7 +5,7 @@ import { el, show } from './dom'
 import { explain, explainDevice } from './errors'
 import { icon } from './icons'
 import { watchLevel } from './level'
-import { isGuestToken, nameInToken } from './link'
+import { handOver, isGuestToken, nameInToken } from './link'
 import type { Invitation } from './link'
 import { PreviewDevice } from './preview'
 
@@ -78,6 +78,7 @@ export class PreJoin {
       this.#button,
       this.#devices,
       el('div', { class: 'device-fields' }, this.#selects.camera.element, this.#selects.microphone.element),
+      el('a', { class: 'quiet-link', href: handOver('/connectivity', this.#invitation) }, 'Connection trouble?'),
     )
     return el('main', { class: 'prejoin' }, el('div', { class: 'prejoin-inner' }, preview, form))
   }

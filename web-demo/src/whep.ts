@@ -9,6 +9,35 @@ export interface Playing {
   stop(): void
 }
 
+/** What the server answered to an offer. */
+export interface Answered {
+  sdp: string
+  /** The `Link` headers, which name its TURN servers. */
+  links: string
+  /** Ends it on the server, then here. */
+  end(): Promise<void>
+}
+
+/** Offers what the connection is prepared for. */
+export async function offer(connection: RTCPeerConnection, room: string, token: string): Promise<Answered> {
+  await connection.setLocalDescription()
+  const url = `/whep/${encodeURIComponent(room)}`
+  const authorization: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {}
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/sdp', ...authorization },
+    body: connection.localDescription?.sdp ?? '',
+  })
+  if (response.status !== 201) throw await refusal(response)
+  const location = response.headers.get('location')
+  const end = async (): Promise<void> => {
+    // Closed first, the server would have forgotten the session before the DELETE arrives.
+    if (location) await fetch(new URL(location, response.url), { method: 'DELETE', headers: authorization, keepalive: true }).catch(() => {})
+    connection.close()
+  }
+  return { sdp: await response.text(), links: response.headers.get('link') ?? '', end }
+}
+
 /** Starts to receive a room's program. */
 export async function play(room: string, token: string): Promise<Playing> {
   const connection = new RTCPeerConnection({ bundlePolicy: 'max-bundle' })
@@ -17,24 +46,9 @@ export async function play(room: string, token: string): Promise<Playing> {
     stream.addTrack(connection.addTransceiver(kind, { direction: 'recvonly' }).receiver.track)
   }
   try {
-    await connection.setLocalDescription()
-    const url = `/whep/${encodeURIComponent(room)}`
-    const authorization: Record<string, string> = token ? { authorization: `Bearer ${token}` } : {}
-    const response = await fetch(url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/sdp', ...authorization },
-      body: connection.localDescription?.sdp ?? '',
-    })
-    if (response.status !== 201) throw await refusal(response)
-    await connection.setRemoteDescription({ type: 'answer', sdp: await response.text() })
-    const location = response.headers.get('location')
-    const stop = () => {
-      const close = () => connection.close()
-      if (!location) return close()
-      // Closed first, the server would have forgotten the session before the DELETE arrives.
-      const url = new URL(location, response.url)
-      fetch(url, { method: 'DELETE', headers: authorization, keepalive: true }).then(close, close)
-    }
+    const { sdp, end } = await offer(connection, room, token)
+    await connection.setRemoteDescription({ type: 'answer', sdp })
+    const stop = () => void end()
     return { stream, connection, stop }
   } catch (error) {
     connection.close()
@@ -67,7 +81,8 @@ export function watchArrivals(connection: RTCPeerConnection, report: (arrives: {
   }, LOOK_MS)
 }
 
-async function refusal(response: Response): Promise<PlenumError> {
+/** Why the server said no. */
+export async function refusal(response: Response): Promise<PlenumError> {
   const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string }
   const code = problem.code ?? (response.status === 401 ? 'unauthorized' : 'unreachable')
   return new PlenumError(code, problem.detail ?? problem.title ?? `the server answered ${response.status}`)
