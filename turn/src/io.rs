@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use net::{
     Arena, Datagram, Mailbox, Path, Protocol, ReceiveBuffers, UdpCounts, UdpSockets, recycle,
@@ -290,6 +290,7 @@ impl Relay {
             return;
         }
         self.published_at = now;
+        self.set_clock(now);
         self.close_connections(now);
         let mut counts = self.server.counts();
         counts.add_counters(&self.before);
@@ -301,6 +302,14 @@ impl Relay {
         counts.dropped_many(DropReason::SocketFull, unsent);
         if let Some(published) = self.inlets.counts.get(self.index) {
             *published.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+        }
+    }
+
+    /// Follows the wall clock, by which credentials end: somebody may have stepped it.
+    #[expect(clippy::disallowed_methods, reason = "I/O lives here")]
+    fn set_clock(&mut self, now: Instant) {
+        if let Ok(unix_time) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            self.server.set_clock(now, unix_time.as_secs());
         }
     }
 

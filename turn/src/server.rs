@@ -272,6 +272,11 @@ impl Server {
         &self.users
     }
 
+    /// Sets the wall clock, which may have been stepped: at `now` it is `unix_time`, in seconds.
+    pub fn set_clock(&mut self, now: Instant, unix_time: u64) {
+        (self.settings.started, self.settings.unix_started) = (now, unix_time);
+    }
+
     /// Unix time in seconds.
     fn unix_time(&self, now: Instant) -> u64 {
         let elapsed = now.saturating_duration_since(self.settings.started);

@@ -264,6 +264,19 @@ fn credentials_may_end_while_their_allocation_lives() {
 }
 
 #[test]
+fn credentials_follow_a_wall_clock_that_is_stepped() {
+    let mut house = House::for_users();
+    let mut ann = house.user(7, 1);
+    let now_s = house.unix_time();
+    house.server.set_clock(house.now, now_s + 400);
+    house.challenge(&mut ann);
+    assert_eq!(house.code_of_allocate(&mut ann, &[TRANSPORT]), 401);
+    house.server.set_clock(house.now, now_s - 7200);
+    house.challenge(&mut ann);
+    assert_eq!(house.code_of_allocate(&mut ann, &[TRANSPORT]), 0);
+}
+
+#[test]
 fn credentials_that_nobody_should_have_made_are_refused() {
     let mut house = House::new(|_| ());
     let now_s = UNIX_STARTED;
