@@ -230,7 +230,8 @@ metrics! {
         "Data messages from participants dropped because the service did not take its events.";
 
     // What the shard's rooms do; counted by the shard.
-    Gauge rooms, "plenum_rooms", "Rooms open.";
+    Gauge rooms, "plenum_shard_rooms",
+        "Rooms on media threads; one that is continued on several counts on each.";
     Gauge peers, "plenum_peers", "Participants in rooms.";
     Gauge tracks, "plenum_tracks", "Tracks published.";
     Gauge subscriptions, "plenum_subscriptions", "Tracks forwarded, counted per subscriber.";

@@ -35,7 +35,7 @@ impl Urls {
             addresses: addresses.to_vec(),
             udp,
             tcp: AtomicU16::new(0),
-            tls: config.http.is_https().then(|| tls_place(config, http)),
+            tls: config.http.is_https().then(|| tls_place(config, own, http)),
         }
     }
 
@@ -94,7 +94,12 @@ impl Urls {
 }
 
 /// The name in the certificate, as far as it is known: that of `public_url`.
-fn tls_place(config: &Config, http: SocketAddr) -> (String, u16) {
+fn tls_place(config: &Config, own: &[IpAddr], mut http: SocketAddr) -> (String, u16) {
+    // Where nothing names this server, an address that others can reach says more than loopback.
+    if http.ip().is_unspecified() && config.media.advertise.is_empty() {
+        let outside = own.iter().find(|ip| !ip.is_loopback());
+        http.set_ip(outside.copied().unwrap_or(http.ip()));
+    }
     let url = config.public_url(http);
     let rest = url.strip_prefix("https://").unwrap_or(&url);
     let authority = rest.split('/').next().unwrap_or(rest);
@@ -138,6 +143,17 @@ mod tests {
             "turns:meet.example:443?transport=tcp",
         ];
         assert_eq!(listed, expected);
+    }
+
+    #[test]
+    fn a_server_without_a_name_is_found_by_an_address_others_can_reach() {
+        let mut config = Config::default();
+        config.http.tls_cert = "a".to_owned();
+        config.http.tls_key = "b".to_owned();
+        let own = ["127.0.0.1", "192.0.2.9"].map(|ip| ip.parse().unwrap());
+        let everywhere = "0.0.0.0:443".parse().unwrap();
+        let urls = Urls::new(&config, &own, vec![None], everywhere);
+        assert_eq!(urls.list(0, None), ["turns:192.0.2.9:443?transport=tcp"]);
     }
 
     #[test]

@@ -241,3 +241,25 @@ async fn a_head_that_never_ends_is_cut_off() {
     assert!(reply.status != 200, "{reply:?}");
     assert!(started.elapsed() < std::time::Duration::from_secs(15));
 }
+
+#[tokio::test]
+async fn every_metric_is_declared_once() {
+    let server = server().await;
+    let metrics = ask(&server, "GET /metrics", &[], "").await;
+    let declared: Vec<&str> = metrics
+        .body
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    for name in [
+        "plenum_rooms",
+        "plenum_shard_rooms",
+        "plenum_turn_allocations",
+    ] {
+        assert!(declared.contains(&name), "{name}");
+    }
+    let mut names = declared.clone();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), declared.len(), "{declared:?}");
+}
