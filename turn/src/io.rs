@@ -8,7 +8,7 @@ mod clients;
 mod connections;
 mod ports;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -106,7 +106,6 @@ impl Inlets {
 #[derive(Debug)]
 pub struct Relay {
     server: Server,
-    settings: Settings,
     /// What servers before this one have counted.
     before: Counts,
     /// `None`: its port could not be had, and clients come over TCP and TLS.
@@ -172,10 +171,9 @@ impl Relay {
             add(&epoll, streams.as_fd(), INLET, 0)?;
         }
         Ok(Self {
-            server: Server::new(settings.clone()),
-            before: Counts::default(),
             published_at: settings.started,
-            settings,
+            server: Server::new(settings),
+            before: Counts::default(),
             udp: own,
             other: other.map(|(other, _)| other),
             connections: Connections::default(),
@@ -318,13 +316,12 @@ impl Relay {
         if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
             let Self {
                 server,
-                settings,
                 before,
                 arena,
                 ports,
                 ..
             } = self;
-            restart((server, settings), before, arena, ports);
+            restart((server, before), arena, ports);
         }
     }
 
@@ -411,8 +408,8 @@ impl Relay {
         self.batch = recycle(batch);
         if outcome.is_err() {
             datagrams.clear();
-            let machine = (&mut self.server, &self.settings);
-            restart(machine, &mut self.before, &mut self.arena, &mut self.ports);
+            let machine = (&mut self.server, &mut self.before);
+            restart(machine, &mut self.arena, &mut self.ports);
         }
     }
 
@@ -461,8 +458,8 @@ impl Relay {
         }
         if outcome.is_err() {
             datagrams.clear();
-            let machine = (&mut self.server, &self.settings);
-            restart(machine, &mut self.before, &mut self.arena, &mut self.ports);
+            let machine = (&mut self.server, &mut self.before);
+            restart(machine, &mut self.arena, &mut self.ports);
         }
     }
 
@@ -501,21 +498,12 @@ impl Relay {
 }
 
 /// Puts a new machine in the place of one that panicked: its allocations are gone, its users stay.
-fn restart(
-    (server, settings): (&mut Server, &Settings),
-    before: &mut Counts,
-    arena: &mut Arena,
-    ports: &mut Ports,
-) {
+fn restart((server, before): (&mut Server, &mut Counts), arena: &mut Arena, ports: &mut Ports) {
     tracing::error!("the TURN server panicked: all its allocations have ended");
     // Nothing of the old one is used but plain data.
     before.add_counters(&server.counts());
     before.panics += 1;
-    let users: HashSet<User> = server.users().clone();
-    *server = Server::new(settings.clone());
-    users
-        .into_iter()
-        .for_each(|user| server.handle_joined(user));
+    *server = server.succeed();
     arena.clear();
     ports.close_all();
 }
@@ -569,9 +557,9 @@ mod tests {
 
     /// Serves until the client has its answer, or until nothing is left to do.
     fn answer(relay: &mut Relay, client: &UdpSocket) -> bool {
+        let now = relay.published_at;
         let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[1; 12]].concat();
         client.send(&binding).unwrap();
-        let now = relay.settings.started;
         // On loopback what was sent is there when the call returns.
         while relay.receive(now, &mut Vec::new()) {}
         client.recv(&mut [0; 100]).is_ok()
@@ -588,7 +576,7 @@ mod tests {
         assert!(!answer(&mut relay, &client));
         assert!(answer(&mut relay, &client));
         assert!(relay.server.users().contains(&User(7)));
-        relay.handle_timeout(relay.settings.started + PUBLISH_INTERVAL);
+        relay.handle_timeout(relay.published_at + PUBLISH_INTERVAL);
         let counts = relay.inlets.counts();
         assert_eq!((counts.panics, counts.bindings), (1, 2));
     }

@@ -165,6 +165,20 @@ impl Server {
         }
     }
 
+    /// A new machine in the place of one that panicked: its allocations are gone, its users stay.
+    ///
+    /// Numbers go on and nothing random comes again: what the media core keeps of an allocation that is gone
+    /// must not lead to a new one.
+    pub(crate) fn succeed(&mut self) -> Self {
+        let mut settings = self.settings.clone();
+        settings.seed = self.random.random();
+        Self {
+            users: std::mem::take(&mut self.users),
+            serial: self.serial,
+            ..Self::new(settings)
+        }
+    }
+
     /// Takes in what a client sent; what it wants a peer to have comes back.
     ///
     /// Replies go into the arena, which has room for one (`Arena::reserve` gives some).

@@ -209,6 +209,27 @@ fn our_users_reach_our_media_and_nothing_else() {
 }
 
 #[test]
+fn after_a_panic_no_number_and_no_address_comes_again() {
+    let mut house = House::for_users();
+    let mut seen = std::collections::HashSet::new();
+    for round in 0..3 {
+        let mut ann = house.user(7, 1);
+        let relayed = house.allocate(&mut ann);
+        assert_eq!(house.bind(&mut ann, 0x4000, MEDIA), 0);
+        let (sent, _) = house.take(ann.path, &channel_data(0x4000, b"hello"));
+        let (.., number, _) = sent.unwrap();
+        assert!(seen.insert(number) && seen.len() == round + 1, "{number:?}");
+        let next = house.server.succeed();
+        let old = std::mem::replace(&mut house.server, next);
+        assert!(old.has_allocation(&ann.path) && !house.server.has_allocation(&ann.path));
+        let mut eve = house.user(8, 2);
+        assert_ne!(house.allocate(&mut eve), relayed);
+        assert_eq!(house.refresh(&mut eve, Some(0)), 0);
+        assert!(house.server.users().contains(&crate::auth::User(7)));
+    }
+}
+
+#[test]
 fn strangers_never_reach_what_we_listen_on_even_where_our_address_is_allowed() {
     let mut house = House::new(|settings| {
         let relay = settings.relay.as_mut().unwrap();
