@@ -13,7 +13,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,7 +25,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::auth::User;
 use crate::counts::{Counts, DropReason};
 use crate::server::{Delivery, Server, Settings};
-use clients::{Clients, send_to_clients};
+use clients::Clients;
 use connections::{Connections, Misplaced};
 use ports::Ports;
 
@@ -105,22 +104,12 @@ impl Inlets {
 /// One TURN server with its sockets.
 #[derive(Debug)]
 pub struct Relay {
-    server: Server,
-    /// What servers before this one have counted.
-    before: Counts,
-    /// `None`: its port could not be had, and clients come over TCP and TLS.
-    udp: Option<UdpSockets>,
-    /// The other port of behaviour discovery: to send from, and received here if nobody else does.
-    other: Option<UdpSockets>,
-    connections: Connections,
-    ports: Ports,
+    clients: Clients,
     inlets: Arc<Inlets>,
     index: usize,
-    epoll: Epoll,
     ready: VecDeque<Ready>,
     buffers: ReceiveBuffers,
     batch: Vec<Datagram<'static>>,
-    arena: Arena,
     published_at: Instant,
 }
 
@@ -172,25 +161,27 @@ impl Relay {
         }
         Ok(Self {
             published_at: settings.started,
-            server: Server::new(settings),
-            before: Counts::default(),
-            udp: own,
-            other: other.map(|(other, _)| other),
-            connections: Connections::default(),
-            ports: Ports::default(),
+            clients: Clients {
+                server: Server::new(settings),
+                before: Counts::default(),
+                udp: own,
+                other: other.map(|(other, _)| other),
+                connections: Connections::default(),
+                ports: Ports::default(),
+                epoll,
+                arena: Arena::new(),
+            },
             inlets,
             index,
-            epoll,
             ready: VecDeque::new(),
             buffers: ReceiveBuffers::new(),
             batch: Vec::new(),
-            arena: Arena::new(),
         })
     }
 
     /// Readable when `receive` has something to do.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.epoll.0.as_fd()
+        self.clients.epoll.0.as_fd()
     }
 
     /// Serves one source that is ready. What clients send to our own media is appended to `datagrams`.
@@ -206,10 +197,10 @@ impl Relay {
         match ready {
             Ready::Inlet => self.take_streams(now),
             Ready::Udp(_) | Ready::Other(_) => self.receive_udp(now, ready, datagrams),
-            Ready::Port(number) => self.contain(|relay| relay.receive_port(now, number)),
+            Ready::Port(number) => self.receive_port(now, number),
             Ready::Connection { number, writable } => {
                 if writable {
-                    self.connections.write(&self.epoll, number);
+                    self.clients.connections.write(&self.clients.epoll, number);
                 }
                 self.receive_connection(now, number, datagrams);
             }
@@ -223,48 +214,45 @@ impl Relay {
             return;
         };
         let about = (number, path.local);
-        self.contain(|relay| {
+        self.clients.contain(|clients| {
             let full = Delivery::ArenaFull;
-            if relay.server.handle_own(now, about, bytes, &mut relay.arena) == full {
-                relay.flush();
-                relay.server.handle_own(now, about, bytes, &mut relay.arena);
+            let arena = &mut clients.arena;
+            if clients.server.handle_own(now, about, bytes, arena) == full {
+                clients.send();
+                let arena = &mut clients.arena;
+                clients.server.handle_own(now, about, bytes, arena);
             }
         });
     }
 
     /// Sends what is queued for clients.
     pub fn flush(&mut self) {
-        let Self {
-            udp,
-            other,
-            connections,
-            epoll,
-            arena,
-            ..
-        } = self;
-        send_to_clients(arena, (udp, other), connections, epoll);
+        self.clients.send();
     }
 
     /// Lets one of our own users use its credentials.
     pub fn handle_joined(&mut self, user: User) {
-        self.server.handle_joined(user);
+        self.clients.server.handle_joined(user);
     }
 
     /// Ends one of our own users and its allocations.
     pub fn handle_left(&mut self, user: User) {
-        self.contain(|relay| relay.server.handle_left(user));
+        self.clients
+            .contain(|clients| clients.server.handle_left(user));
         self.close_ports();
     }
 
     /// Ends all users that are not there any more.
     pub fn retain_users(&mut self, is_here: &dyn Fn(User) -> bool) {
-        self.contain(|relay| relay.server.retain_users(is_here));
+        self.clients
+            .contain(|clients| clients.server.retain_users(is_here));
         self.close_ports();
     }
 
     /// What crossed its UDP port.
     pub fn udp_counts(&self) -> UdpCounts {
-        self.udp
+        self.clients
+            .udp
             .as_ref()
             .map(|udp| *udp.counts())
             .unwrap_or_default()
@@ -273,7 +261,8 @@ impl Relay {
     /// When `handle_timeout` has something to do; `None`: nothing pending.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let publish = self.published_at + PUBLISH_INTERVAL;
-        self.server
+        self.clients
+            .server
             .poll_timeout()
             .into_iter()
             .chain([publish])
@@ -282,7 +271,8 @@ impl Relay {
 
     /// Ends what has expired, and publishes what was counted.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.contain(|relay| relay.server.handle_timeout(now));
+        self.clients
+            .contain(|clients| clients.server.handle_timeout(now));
         self.close_ports();
         if now < self.published_at + PUBLISH_INTERVAL {
             return;
@@ -290,13 +280,15 @@ impl Relay {
         self.published_at = now;
         self.set_clock(now);
         self.close_connections(now);
-        let mut counts = self.server.counts();
-        counts.add_counters(&self.before);
-        counts.connections = self.connections.count();
-        counts.connections_refused += self.connections.refused();
-        counts.dropped_many(DropReason::StreamFull, self.connections.dropped());
-        let sockets = [&self.udp, &self.other].into_iter().flatten();
-        let unsent = sockets.map(UdpSockets::dropped).sum::<u64>() + self.ports.dropped();
+        let mut counts = self.clients.server.counts();
+        counts.add_counters(&self.clients.before);
+        counts.connections = self.clients.connections.count();
+        counts.connections_refused += self.clients.connections.refused();
+        counts.dropped_many(DropReason::StreamFull, self.clients.connections.dropped());
+        let sockets = [&self.clients.udp, &self.clients.other]
+            .into_iter()
+            .flatten();
+        let unsent = sockets.map(UdpSockets::dropped).sum::<u64>() + self.clients.ports.dropped();
         counts.dropped_many(DropReason::SocketFull, unsent);
         if let Some(published) = self.inlets.counts.get(self.index) {
             *published.lock().unwrap_or_else(PoisonError::into_inner) = counts;
@@ -307,27 +299,14 @@ impl Relay {
     #[expect(clippy::disallowed_methods, reason = "I/O lives here")]
     fn set_clock(&mut self, now: Instant) {
         if let Ok(unix_time) = SystemTime::now().duration_since(UNIX_EPOCH) {
-            self.server.set_clock(now, unix_time.as_secs());
-        }
-    }
-
-    /// A panic in the machine ends its allocations and nothing else.
-    fn contain(&mut self, work: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
-            let Self {
-                server,
-                before,
-                arena,
-                ports,
-                ..
-            } = self;
-            restart((server, before), arena, ports);
+            self.clients.server.set_clock(now, unix_time.as_secs());
         }
     }
 
     fn poll_ready(&mut self) {
         let mut events = [EpollEvent::empty(); 64];
         let count = self
+            .clients
             .epoll
             .wait(&mut events, EpollTimeout::ZERO)
             .unwrap_or(0);
@@ -357,7 +336,11 @@ impl Relay {
         let mut taken = VecDeque::new();
         streams.take(STREAMS_MAX, &mut taken);
         for stream in taken {
-            if let Some(number) = self.connections.open(now, stream, &self.epoll) {
+            if let Some(number) = self
+                .clients
+                .connections
+                .open(now, stream, &self.clients.epoll)
+            {
                 // What was read before does not make the socket readable.
                 self.ready.push_back(Ready::Connection {
                     number,
@@ -374,43 +357,17 @@ impl Relay {
         datagrams: &mut Vec<Datagram<'b>>,
     ) {
         let mut batch = recycle(std::mem::take(&mut self.batch));
+        let clients = &mut self.clients;
         let (place, sockets) = match ready {
-            Ready::Other(place) => (place, &mut self.other),
-            Ready::Udp(place) => (place, &mut self.udp),
+            Ready::Other(place) => (place, &mut clients.other),
+            Ready::Udp(place) => (place, &mut clients.udp),
             _ => return,
         };
         if let Some(sockets) = sockets {
             sockets.receive(place, &mut self.buffers, &mut batch);
         }
-        let Self {
-            server,
-            udp,
-            other,
-            connections,
-            ports,
-            epoll,
-            arena,
-            ..
-        } = self;
-        let mut clients = Clients {
-            server,
-            udp,
-            other,
-            connections,
-            ports,
-            epoll,
-            arena,
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            clients.serve(now, batch.drain(..), datagrams);
-        }));
-        clients.finish();
+        clients.serve(now, batch.drain(..), datagrams);
         self.batch = recycle(batch);
-        if outcome.is_err() {
-            datagrams.clear();
-            let machine = (&mut self.server, &mut self.before);
-            restart(machine, &mut self.arena, &mut self.ports);
-        }
     }
 
     fn receive_connection<'b>(
@@ -422,90 +379,53 @@ impl Relay {
         let mut batch = Vec::new();
         let (inlets, index) = (&self.inlets, self.index);
         let is_here = |user: User| (inlets.route)(user) == index;
-        let misplaced = self
-            .connections
-            .receive(number, &is_here, &mut self.buffers, &mut batch);
-        let Self {
-            server,
-            udp,
-            other,
-            connections,
-            ports,
-            epoll,
-            arena,
-            ..
-        } = self;
-        let mut clients = Clients {
-            server,
-            udp,
-            other,
-            connections,
-            ports,
-            epoll,
-            arena,
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            clients.serve(now, batch.into_iter(), datagrams);
-        }));
-        clients.finish();
+        let clients = &mut self.clients;
+        let misplaced =
+            clients
+                .connections
+                .receive(number, &is_here, &mut self.buffers, &mut batch);
+        clients.serve(now, batch.into_iter(), datagrams);
         if let Some(Misplaced { user, bytes }) = misplaced
-            && let Some(stream) = self.connections.take(number, bytes, &self.epoll)
+            && let Some(stream) = clients.connections.take(number, bytes, &clients.epoll)
         {
             self.inlets.push_to((self.inlets.route)(user), stream);
         }
-        while let Some(path) = self.connections.poll_closed() {
-            self.server.handle_closed(path);
-        }
-        if outcome.is_err() {
-            datagrams.clear();
-            let machine = (&mut self.server, &mut self.before);
-            restart(machine, &mut self.arena, &mut self.ports);
+        while let Some(path) = clients.connections.poll_closed() {
+            clients.server.handle_closed(path);
         }
     }
 
     fn receive_port(&mut self, now: Instant, number: u64) {
         let mut batch = recycle(std::mem::take(&mut self.batch));
-        let relayed = self.ports.receive(number, &mut self.buffers, &mut batch);
-        for datagram in batch.drain(..) {
-            let Some(relayed) = relayed else { break };
-            let about = (relayed, datagram.path.remote);
-            let arena = &mut self.arena;
-            if self.server.handle_peer(now, about, datagram.bytes, arena) == Delivery::ArenaFull {
-                let clients = (&mut self.udp, &mut self.other);
-                send_to_clients(arena, clients, &mut self.connections, &self.epoll);
-                self.server.handle_peer(now, about, datagram.bytes, arena);
+        let clients = &mut self.clients;
+        let relayed = clients.ports.receive(number, &mut self.buffers, &mut batch);
+        clients.contain(|clients| {
+            for datagram in batch.drain(..) {
+                let Some(relayed) = relayed else { break };
+                let about = (relayed, datagram.path.remote);
+                clients.deliver(now, about, datagram.bytes);
             }
-        }
+        });
+        clients.send();
         self.batch = recycle(batch);
-        self.flush();
     }
 
     fn close_ports(&mut self) {
-        while let Some(address) = self.server.poll_close() {
-            self.ports.close(address);
+        while let Some(address) = self.clients.server.poll_close() {
+            self.clients.ports.close(address);
         }
     }
 
     /// Closes connections that have been without an allocation for a while.
     fn close_connections(&mut self, now: Instant) {
-        let server = &self.server;
-        self.connections
+        let server = &self.clients.server;
+        self.clients
+            .connections
             .close_idle(now, |path| server.has_allocation(path));
-        while let Some(path) = self.connections.poll_closed() {
-            self.server.handle_closed(path);
+        while let Some(path) = self.clients.connections.poll_closed() {
+            self.clients.server.handle_closed(path);
         }
     }
-}
-
-/// Puts a new machine in the place of one that panicked: its allocations are gone, its users stay.
-fn restart((server, before): (&mut Server, &mut Counts), arena: &mut Arena, ports: &mut Ports) {
-    tracing::error!("the TURN server panicked: all its allocations have ended");
-    // Nothing of the old one is used but plain data.
-    before.add_counters(&server.counts());
-    before.panics += 1;
-    *server = server.succeed();
-    arena.clear();
-    ports.close_all();
 }
 
 fn add(epoll: &Epoll, fd: BorrowedFd<'_>, kind: u64, number: u64) -> io::Result<()> {
@@ -572,10 +492,10 @@ mod tests {
         client.connect(address).unwrap();
         client.set_nonblocking(true).unwrap();
         assert!(answer(&mut relay, &client));
-        relay.server.stumbles = true;
+        relay.clients.server.stumbles = true;
         assert!(!answer(&mut relay, &client));
         assert!(answer(&mut relay, &client));
-        assert!(relay.server.users().contains(&User(7)));
+        assert!(relay.clients.server.users().contains(&User(7)));
         relay.handle_timeout(relay.published_at + PUBLISH_INTERVAL);
         let counts = relay.inlets.counts();
         assert_eq!((counts.panics, counts.bindings), (1, 2));
