@@ -93,7 +93,7 @@ fn everyone_sees_and_hears_everyone_whatever_the_shard() {
     assert_eq!(world.metric("plenum_tracks"), 12);
     assert_eq!(world.metric("plenum_cascade_tracks"), 24);
     assert_eq!(world.metric("plenum_peers"), 6);
-    assert_eq!(world.metric("plenum_rooms"), 1);
+    assert_eq!(world.metric("plenum_shard_rooms"), 1);
     assert_eq!(world.metric("plenum_cascade_rooms"), 2);
     world.finish();
 }
@@ -715,7 +715,7 @@ fn a_closed_room_leaves_nothing_on_any_shard() {
     world.command(Command::CloseRoom { room });
     world.run_ms(500);
     for gauge in [
-        "plenum_rooms",
+        "plenum_shard_rooms",
         "plenum_peers",
         "plenum_tracks",
         "plenum_subscriptions",
