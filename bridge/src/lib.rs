@@ -1,0 +1,5 @@
+//! Plenum's bridge: a room goes out as a live broadcast, encoders come in, programs are recorded.
+//!
+//! What flows between the parts is in [`media`]: whole frames on the timeline of one broadcast.
+
+pub mod media;
