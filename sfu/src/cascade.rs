@@ -49,7 +49,7 @@
 //!   announces its tracks (`Track`), their changes (`State`) and their end (`Unpublished`). A continuation
 //!   asks the home shard, which introduces it to the others (`Introduced`). What comes from a shard that is
 //!   not known to have the room open is ignored, so a notice that was overtaken by an end does no harm.
-//! - `Wanted` and `KeyframeWanted` go to a track's own shard; `Flows`, its answer, and `Clock` (sender reports, rule 6 of the data
+//! - `Wanted`, `KeyframeWanted` and `CodecWanted` go to a track's own shard; `Flows`, its answer, and `Clock` (sender reports, rule 6 of the data
 //!   plane: lip sync) come from it.
 //! - `Levels` go to the home shard, which alone decides who speaks, tells the service, and sends
 //!   `Speakers` to the other shards: programs and crowded audio slots follow the same speakers everywhere.

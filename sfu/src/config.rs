@@ -62,8 +62,8 @@ impl Config {
     }
 }
 
-/// A ufrag names its shard with two hex digits.
-pub(crate) const SHARDS_MAX: u16 = 256;
+/// A ufrag names its shard with two hex digits; the number after the last shard's is the annex's.
+pub(crate) const SHARDS_MAX: u16 = 255;
 
 impl Default for Config {
     fn default() -> Self {

@@ -32,8 +32,10 @@ use crate::shard::ShardOptions;
 use net::{Mailbox, UdpSockets};
 
 pub use self::addresses::machine_addresses;
+pub use self::annex::AnnexPort;
 pub use self::limits::{Limit, limits};
 mod addresses;
+mod annex;
 mod cascades;
 mod driver;
 mod limits;
@@ -135,17 +137,19 @@ impl Sfu {
     /// # Errors
     /// Nothing is left running when something cannot be had.
     pub fn start(config: Config) -> Result<(Self, Events), StartError> {
-        Self::start_with_relays(config, None)
+        let (sfu, events, _) = Self::start_with(config, None)?;
+        Ok((sfu, events))
     }
 
-    /// As [`Sfu::start`], with a TURN server in every media thread.
+    /// As [`Sfu::start`], with a TURN server in every media thread, and with a place in rooms for a
+    /// program of this process.
     ///
     /// # Errors
     /// As [`Sfu::start`].
-    pub fn start_with_relays(
+    pub fn start_with(
         config: Config,
         relays: Option<Arc<dyn Relays>>,
-    ) -> Result<(Self, Events), StartError> {
+    ) -> Result<(Self, Events, AnnexPort), StartError> {
         let shards = shard_count(&config)?;
         limits::raise_files();
         let mut sockets = Vec::new();
@@ -169,12 +173,16 @@ impl Sfu {
         sockets: Vec<UdpSockets>,
         listener: Listener,
         relays: SharedRelays,
-    ) -> Result<(Self, Events), StartError> {
+    ) -> Result<(Self, Events, AnnexPort), StartError> {
         let (sender, receiver) = sync_channel(EVENTS_MAX);
-        let ends: Result<Vec<_>, _> = sockets.iter().map(|_| Link::new()).collect();
-        let (links, inboxes): (Vec<_>, Vec<_>) =
+        // One for each shard, and the last one for the annex.
+        let ends: Result<Vec<_>, _> = (0..=sockets.len()).map(|_| Link::new()).collect();
+        let (links, mut inboxes): (Vec<_>, Vec<_>) =
             ends.map_err(StartError::System)?.into_iter().unzip();
         let links: Arc<[Arc<Link>]> = links.into();
+        let annexed = u16::try_from(sockets.len()).ok().zip(inboxes.pop());
+        let annex = annexed
+            .map(|(index, inbox)| AnnexPort::new(index, Arc::clone(&links), inbox, sender.clone()));
         let placement = Placement::new(sockets.len(), config.room_participants_per_shard);
         let placement = Arc::new(Mutex::new(placement));
         let stop = Arc::new(Mailbox::new(1).map_err(StartError::System)?);
@@ -206,7 +214,8 @@ impl Sfu {
             receiver,
             placement,
         };
-        Ok((sfu, events))
+        let annex = annex.ok_or_else(|| StartError::System(std::io::ErrorKind::Other.into()))?;
+        Ok((sfu, events, annex))
     }
 
     fn start_shards(
@@ -267,6 +276,14 @@ impl Sfu {
     /// An id for someone about to join a room; it names the shard where the room has space.
     pub fn next_participant(&self, room: RoomId) -> ParticipantId {
         lock(&self.placement).seat(room, &self.loads())
+    }
+
+    /// An id for a participant of the annex, which publishes without a transport.
+    ///
+    /// `Join` places it; commands about it go to the annex.
+    pub fn next_annexed(&self) -> ParticipantId {
+        let annex = u16::try_from(self.udp_ports.len()).unwrap_or(u16::MAX);
+        lock(&self.placement).seat_on(annex)
     }
 
     fn loads(&self) -> Vec<u64> {
@@ -357,7 +374,7 @@ impl Sfu {
         for link in self.links.iter() {
             sum.add(&lock(&link.published));
         }
-        sum.shards = self.links.len() as u64;
+        sum.shards = self.udp_ports.len() as u64;
         sum
     }
 

@@ -27,8 +27,10 @@
 //! [`Sfu`] takes each [`Command`] to the shard of its room (`shard/control.rs`; offers:
 //! `shard/offer.rs`) and brings back [`Event`]s. What a subscriber should carry is computed anew and
 //! compared with what it carries (`shard/reconcile.rs`); what runs on time is in `shard/ticks.rs`.
-//! A room too big for one shard is continued on others: [`cascade`].
+//! A room too big for one shard is continued on others: [`cascade`]. A program of this process takes
+//! part in rooms in the same way: [`annex`].
 
+pub mod annex;
 pub mod cascade;
 mod config;
 mod ids;
@@ -45,7 +47,8 @@ mod subscriber;
 pub use config::{Config, Discover};
 pub use ids::{Mid, ParticipantId, PayloadType, Rid, RoomId, Ssrc, TrackId};
 pub use io::{
-    Ends, Events, Limit, QueueFull, Relay, Relays, Sfu, StartError, limits, machine_addresses,
+    AnnexPort, Ends, Events, Limit, QueueFull, Relay, Relays, Sfu, StartError, limits,
+    machine_addresses,
 };
 pub use metrics::{Metric, MetricKind};
 pub use peer::dtls::Certificate;

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking, and its numbers are small"
 )]
 
+#[path = "sim/annex.rs"]
+mod annex;
 #[path = "sim/attacks.rs"]
 mod attacks;
 #[path = "sim/beginning.rs"]

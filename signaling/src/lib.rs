@@ -291,7 +291,7 @@ fn start_media(
     turn: Option<&Arc<TurnService>>,
 ) -> Result<(Arc<Sfu>, Events), StartError> {
     let relays = turn.map(|turn| Arc::clone(turn) as Arc<dyn sfu::Relays>);
-    let (sfu, events) = Sfu::start_with_relays(config.media.clone(), relays)?;
+    let (sfu, events, _annex) = Sfu::start_with(config.media.clone(), relays)?;
     if let Some(turn) = turn {
         turn.set_tcp_port(sfu.tcp_port());
     }

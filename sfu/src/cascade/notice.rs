@@ -61,6 +61,8 @@ pub(crate) enum News {
         encodings: u8,
         urgency: Urgency,
     },
+    /// The sender would rather have a track of the receiver in this codec.
+    CodecWanted { track: TrackId, codec: Codec },
     /// The clock of one encoding of a track of the sender.
     Clock(ClockNews),
     /// Who makes sound at the sender, 0 to 1; whoever is not listed is silent.

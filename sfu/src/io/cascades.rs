@@ -85,6 +85,7 @@ impl Inbox {
 }
 
 /// What a media thread has for the others.
+#[derive(Debug)]
 pub(super) struct Outlet {
     own: u16,
     links: Arc<[Arc<Link>]>,

@@ -111,6 +111,11 @@ impl Placement {
     /// An id for someone about to join a room; its shard is where it will be.
     pub(super) fn seat(&mut self, room: RoomId, sent: &[u64]) -> ParticipantId {
         let shard = self.shard_for(room, sent);
+        self.seat_on(shard)
+    }
+
+    /// An id for someone about to join a room on this shard.
+    pub(super) fn seat_on(&mut self, shard: u16) -> ParticipantId {
         let number = self.next_participant;
         self.next_participant += 1;
         ParticipantId::new(shard, number)
@@ -156,6 +161,8 @@ impl Placement {
         };
         // The home stays on the list although nobody may be there: it is part of the room anyway.
         let parts = placed.participants.iter();
+        // What is no shard of ours, the annex, takes nobody.
+        let parts = parts.filter(|part| usize::from(part.0) < self.shards.len());
         let open = parts.filter(|part| part.0 == home || part.1 > 0);
         let open = open.filter(|part| has_space(part));
         let best = open.min_by_key(|(shard, _)| (self.load(*shard, sent), *shard));
@@ -301,6 +308,22 @@ mod tests {
         assert!(placement.participants.is_empty());
         assert_eq!(placement.shards[0].participants, 0);
         assert_eq!(placement.shards_of(room), [0]);
+    }
+
+    #[test]
+    fn the_annex_takes_nobody() {
+        let mut placement = Placement::new(1, 1);
+        let room = placement.open(&RoomConfig::default(), &[]);
+        let encoder = placement.seat_on(1);
+        placement.note(Change::Joined(room, encoder));
+        assert_eq!(encoder.shard(), 1);
+        assert_eq!(placement.shards_of(room), [0, 1]);
+        let seated: Vec<usize> = (0..3)
+            .map(|_| join(&mut placement, room, &[]).shard())
+            .collect();
+        assert_eq!(seated, [0, 0, 0], "although the shard is full and busy");
+        placement.note(Change::Left(encoder));
+        assert_eq!(join(&mut placement, room, &[]).shard(), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::peer::Peer;
-use crate::peer::negotiation::Format;
+use crate::peer::negotiation::{Format, NegotiatedCodec};
 use crate::peer::transport::Transport;
 use crate::publisher::keyframes::Urgency;
 use crate::publisher::track::Track;
@@ -133,12 +133,13 @@ impl Shard {
             });
         }
         for track in undecodable {
-            self.ask_for_vp8(track);
+            self.ask_for_codec(track, Codec::Vp8);
         }
     }
 
-    /// Asks a publisher, once for each track, for the codec that every browser decodes.
-    fn ask_for_vp8(&mut self, track_key: usize) {
+    /// Asks a publisher, once for each track, for a codec that some subscriber needs: VP8, which every
+    /// browser decodes, or H264, which broadcasts carry everywhere.
+    pub(super) fn ask_for_codec(&mut self, track_key: usize, codec: Codec) {
         let Some(track) = self.tracks.get_mut(track_key) else {
             return;
         };
@@ -146,14 +147,14 @@ impl Shard {
             return;
         };
         let section = owner.publisher.section_of(track_key);
-        let is_offered =
-            section.is_some_and(|section| section.codecs.iter().any(|c| c.format == Format::Vp8));
+        let is_it = |negotiated: &NegotiatedCodec| negotiated.codec() == Some(codec);
+        let is_offered = section.is_some_and(|section| section.codecs.iter().any(is_it));
         if is_offered && track.wishes.asked.is_none() {
-            track.wishes.asked = Some(Codec::Vp8);
+            track.wishes.asked = Some(codec);
             self.events.push_back(Event::CodecWanted {
                 participant: owner.participant,
                 track: track.id,
-                codec: Codec::Vp8,
+                codec,
             });
         }
     }

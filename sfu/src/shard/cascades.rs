@@ -165,6 +165,14 @@ impl Shard {
                 encodings,
                 urgency,
             } => self.handle_keyframe_wanted(now, track, encodings, urgency),
+            News::CodecWanted { track, codec } => {
+                let key = self.track_keys.get(&track).copied();
+                let is_own =
+                    |key: &usize| self.tracks.get(*key).is_some_and(|t| t.mirror.is_none());
+                if let Some(key) = key.filter(is_own) {
+                    self.ask_for_codec(key, codec);
+                }
+            }
             News::Clock(clock) => self.follow_clock(from, &clock),
             News::Levels { room, levels } => self.note_levels(from, room, &levels),
             News::Speakers(speakers) => self.follow_home_speakers(now, from, &speakers),

@@ -153,6 +153,17 @@ impl Checker {
         }
     }
 
+    /// Notes what was published without a browser; nothing of it is lost on the way.
+    pub(crate) fn note_annexed(&mut self, captured: Instant, stamp: &Stamp) {
+        let entry = Published {
+            frame: stamp.frame,
+            temporal: stamp.temporal,
+            captured,
+            fate: Fate::InOrder,
+        };
+        self.published.insert(key_of(stamp), entry);
+    }
+
     /// Notes that a source is published as this track.
     pub(crate) fn note_track(&mut self, now: Instant, source: u16, track: TrackId) {
         let tracks = self.tracks.entry(source).or_default();

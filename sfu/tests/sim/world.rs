@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use sfu::annex::{Annex, Heard};
 use sfu::cascade::{Notice, Shipment};
 use sfu::shard::{Arena, Candidates, Datagram, Path, Shard, ShardOptions};
 use sfu::{
@@ -35,6 +36,10 @@ pub(crate) struct World {
     pub(crate) shard: Shard,
     /// The shards with the next numbers, on which it may be continued.
     pub(crate) others: Vec<Shard>,
+    /// What takes part beside the shards.
+    pub(crate) annex: Annex,
+    /// What it heard.
+    pub(crate) heard: Vec<Heard>,
     /// Packets of shipments are lost on their way to other shards.
     pub(crate) loses_shipments: bool,
     pub(crate) network: Network,
@@ -93,6 +98,8 @@ impl World {
             others: (1..shards)
                 .map(|index| new_shard(start, seed, index))
                 .collect(),
+            annex: Annex::new(shards),
+            heard: Vec::new(),
             loses_shipments: false,
             network: Network::new(seed),
             browsers: Vec::new(),
@@ -242,6 +249,7 @@ impl World {
                 shard.handle_notices(now, index, [Notice::restarted()]);
             }
         }
+        self.annex.handle_notices(index, [Notice::restarted()]);
         for browser in &mut self.browsers {
             browser.is_gone |= browser.participant.shard() == usize::from(index);
         }
@@ -364,9 +372,16 @@ impl World {
                     self.handle_event(event);
                 }
             }
+            self.ship_annexed();
+            while let Some(event) = self.annex.poll_event() {
+                self.handle_event(event);
+            }
             if !self.exchange_notices() {
                 break;
             }
+        }
+        while let Some(heard) = self.annex.poll_heard() {
+            self.heard.push(heard);
         }
         for browser in &mut self.browsers {
             self.checker.note_published(browser);
@@ -408,6 +423,21 @@ impl World {
                     shard.handle_shipment(now, &shipment);
                 }
             }
+            self.annex.handle_shipment(&shipment);
+        }
+        self.shipment = shipment;
+    }
+
+    /// Carries the annex' packets over to the shards.
+    fn ship_annexed(&mut self) {
+        let now = self.now;
+        let mut shipment = std::mem::take(&mut self.shipment);
+        while self.annex.poll_shipment(&mut shipment) {
+            for (to, shard) in (0..).zip(self.shards_mut()) {
+                if shipment.targets().contains(to) {
+                    shard.handle_shipment(now, &shipment);
+                }
+            }
         }
         self.shipment = shipment;
     }
@@ -421,11 +451,19 @@ impl World {
                 told.push((from, to, notice));
             }
         }
+        let annex = 1 + self.others.len() as u16;
+        while let Some((to, notice)) = self.annex.poll_notice() {
+            told.push((annex, to, notice));
+        }
         let has_some = !told.is_empty();
         for (from, to, notice) in told {
             assert_ne!(from, to, "{notice:?}");
-            self.shard_mut(to.into())
-                .handle_notices(now, from, [notice]);
+            if to == annex {
+                self.annex.handle_notices(from, [notice]);
+            } else {
+                self.shard_mut(to.into())
+                    .handle_notices(now, from, [notice]);
+            }
         }
         has_some
     }
