@@ -98,7 +98,7 @@ export class FakeServer {
 
 const WELCOME: { t: 'welcome' } & Welcome = {
   t: 'welcome', v: 1, session: 's1', resumeKey: 'k1', resumed: false, resync: false, features: ['slots'],
-  room: { id: 'r_1', name: 'r', metadata: '', participants: 1 },
+  room: { id: 'r_1', name: 'r', metadata: '', participants: 1, broadcasting: false, recording: false },
   self: { id: 'p_1', identity: 'ann', name: 'Ann', metadata: '', attributes: {}, tracks: [] },
   grants: { canPublish: true, canPublishSources: [], canSubscribe: true, canPublishData: true, canUpdateOwnMetadata: false, roomAdmin: false },
   participants: [], slots: {}, iceServers: [],

@@ -100,6 +100,24 @@ pub struct Room {
     outputs: VecDeque<Output>,
     /// When it ends, while nobody is in it.
     ends_at: Option<Instant>,
+    /// Who else gets its media.
+    outside: Outside,
+}
+
+/// Who gets a room's media beside those who are in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// A broadcast runs.
+    pub broadcasting: bool,
+    /// A recording runs.
+    pub recording: bool,
+}
+
+impl Outside {
+    /// The room stays although nobody is in it.
+    fn keeps_room(self) -> bool {
+        self.broadcasting || self.recording
+    }
 }
 
 /// How often clients ping, and how long they wait.
@@ -128,6 +146,7 @@ impl Room {
             publishers: HashMap::new(),
             told_count: 0,
             outputs: VecDeque::new(),
+            outside: Outside::default(),
         }
     }
 
@@ -278,7 +297,7 @@ impl Room {
 
     /// True when the room has been empty for long enough to end.
     pub fn is_over(&self, now: Instant) -> bool {
-        self.ends_at.is_some_and(|at| now >= at)
+        !self.outside.keeps_room() && self.ends_at.is_some_and(|at| now >= at)
     }
 
     /// Ends a participant's stay.
@@ -379,6 +398,8 @@ impl Room {
                 name: self.name.clone(),
                 metadata: self.settings.metadata.clone(),
                 participants: self.count(),
+                broadcasting: self.outside.broadcasting,
+                recording: self.outside.recording,
             },
             myself: session.myself(),
             grants: session.grants.view(),

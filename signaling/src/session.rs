@@ -42,6 +42,8 @@ pub enum Door {
     Native,
     /// WHIP or WHEP: answers only; ends with its transport.
     Http,
+    /// RTMP: publishes through the bridge, without a transport of its own; whoever let it in ends it.
+    Encoder,
 }
 
 /// A participant who is let in.
@@ -165,7 +167,7 @@ impl Session {
             _ => (Stage::Welcomed, None),
         };
         let socket = match admission.door {
-            Door::Native => Socket::Attached,
+            Door::Native | Door::Encoder => Socket::Attached,
             Door::Http => Socket::Detached {
                 until: now + CONNECT_TIMEOUT,
             },
@@ -231,7 +233,7 @@ impl Session {
 
     /// Numbers an event and keeps it; the text to send, when there is a socket to send it on.
     pub(crate) fn number(&mut self, json: &Arc<str>) -> Option<String> {
-        if self.door == Door::Http || self.is_welcoming() {
+        if self.door != Door::Native || self.is_welcoming() {
             return None;
         }
         self.log.push(json);

@@ -488,7 +488,15 @@ metadata: string,
 /**
  * How many are in it, oneself and those without a track included.
  */
-participants: number, };
+participants: number, 
+/**
+ * Its program goes out to people who are not in it.
+ */
+broadcasting: boolean, 
+/**
+ * What is said and shown is recorded.
+ */
+recording: boolean, };
 
 /**
  * A participant as the others see it.
@@ -907,7 +915,15 @@ participants?: number,
 /**
  * The new metadata.
  */
-metadata?: string, };
+metadata?: string, 
+/**
+ * Its program goes out to people who are not in it, from now on or no more.
+ */
+broadcasting?: boolean, 
+/**
+ * What is said and shown is recorded, from now on or no more.
+ */
+recording?: boolean, };
 
 /**
  * A message of a participant that did not come over a data channel.

@@ -21,6 +21,12 @@ pub struct Room {
     pub metadata: String,
     /// How many are in it, oneself and those without a track included.
     pub participants: u32,
+    /// Its program goes out to people who are not in it.
+    #[serde(default)]
+    pub broadcasting: bool,
+    /// What is said and shown is recorded.
+    #[serde(default)]
+    pub recording: bool,
 }
 
 /// A participant as the others see it.
@@ -209,4 +215,10 @@ pub struct RoomPatch {
     /// The new metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
+    /// Its program goes out to people who are not in it, from now on or no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broadcasting: Option<bool>,
+    /// What is said and shown is recorded, from now on or no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<bool>,
 }

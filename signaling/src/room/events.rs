@@ -117,7 +117,7 @@ impl Room {
         if expected {
             session.offers.outstanding = None;
         }
-        if session.door == Door::Http {
+        if session.door != Door::Native {
             self.outputs.push_back(Output::Answered {
                 participant,
                 answer,
@@ -296,7 +296,7 @@ impl Room {
                 self.tell(participant, ServerEvent::RestartIce(RestartIce { reason }));
             }
             // It has no way to be told, and its encoder starts anew by itself.
-            Door::Http => self.leave(now, participant, LeftReason::ConnectionLost),
+            Door::Http | Door::Encoder => self.leave(now, participant, LeftReason::ConnectionLost),
         }
     }
 

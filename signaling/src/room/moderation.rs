@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sfu::{Command, ParticipantId, TrackId};
 
-use super::{Output, Room};
+use super::{Output, Outside, Room};
 use crate::message::{
     CloseCode, ErrorCode, GoAway, GoAwayAction, LeftReason, Participant, RoomChange, RoomPatch,
     ServerEvent, ServerReply, TrackPatch,
@@ -96,11 +96,28 @@ impl Room {
         if settings.metadata != self.settings.metadata {
             let patch = RoomPatch {
                 metadata: Some(settings.metadata.clone()),
-                participants: None,
+                ..RoomPatch::default()
             };
             self.tell_all(&ServerEvent::Room(RoomChange { patch }), None);
         }
         self.settings = settings;
+    }
+
+    /// Says who else gets the room's media: everyone is told what changed. Meanwhile an empty room stays.
+    pub fn set_outside(&mut self, now: Instant, outside: Outside) {
+        let before = std::mem::replace(&mut self.outside, outside);
+        let changed = |before: bool, is: bool| (before != is).then_some(is);
+        let patch = RoomPatch {
+            broadcasting: changed(before.broadcasting, outside.broadcasting),
+            recording: changed(before.recording, outside.recording),
+            ..RoomPatch::default()
+        };
+        if patch != RoomPatch::default() {
+            self.tell_all(&ServerEvent::Room(RoomChange { patch }), None);
+        }
+        if self.sessions.is_empty() && !outside.keeps_room() && before.keeps_room() {
+            self.ends_at = Some(now + self.settings.departure_timeout);
+        }
     }
 
     /// Ends everyone's stay and the room.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sfu::{Answer, Offer, OfferError, ParticipantId, Wants};
+use sfu::{Answer, Offer, OfferError, ParticipantId, RoomId, Wants};
 use tokio::sync::oneshot;
 
 use super::cell::{Cell, Occupied};
@@ -74,6 +74,20 @@ impl Rooms {
         Ok((participant, receiver))
     }
 
+    /// Lets an encoder in, which publishes through the bridge.
+    ///
+    /// # Errors
+    /// As [`Rooms::join_native`].
+    pub fn join_encoder(
+        &self,
+        now: Instant,
+        request: JoinRequest,
+    ) -> Result<(ParticipantId, RoomId), ErrorReply> {
+        let (cell, participant) = self.join(now, request, Door::Encoder, |_, _| {})?;
+        let room = cell.lock().room.id();
+        Ok((participant, room))
+    }
+
     fn join(
         &self,
         now: Instant,
@@ -90,7 +104,10 @@ impl Rooms {
                 "the room was just ended",
             ));
         }
-        let participant = self.sfu.next_participant(occupied.room.id());
+        let participant = match door {
+            Door::Native | Door::Http => self.sfu.next_participant(occupied.room.id()),
+            Door::Encoder => self.sfu.next_annexed(),
+        };
         register(&mut occupied, participant);
         self.directory()
             .by_participant
@@ -156,7 +173,11 @@ impl Rooms {
     }
 
     fn with_ice_servers(&self, mut admission: Admission) -> Admission {
-        if let Some(turn) = &self.turn {
+        if let Some(turn) = self
+            .turn
+            .as_ref()
+            .filter(|_| admission.door != Door::Encoder)
+        {
             let (who, reached) = (admission.participant, admission.reached);
             let now_s = crate::http::unix_time();
             admission.ice_servers = turn.ice_servers(who, &admission.identity, reached, now_s);
@@ -164,7 +185,7 @@ impl Rooms {
         admission
     }
 
-    fn cell_to_join(
+    pub(super) fn cell_to_join(
         &self,
         now: Instant,
         name: &str,

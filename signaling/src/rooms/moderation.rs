@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use sfu::TrackId;
+use sfu::{RoomId, TrackId};
 
 use super::Rooms;
 use crate::auth::RoomClaim;
 use crate::message::{ErrorReply, IceServer, Participant};
-use crate::room::RoomState;
+use crate::room::{Outside, RoomState};
 
 impl Rooms {
     /// Every room, by name.
@@ -52,6 +52,26 @@ impl Rooms {
         self.end(now, &mut occupied);
         self.carry_out(&mut occupied);
         true
+    }
+
+    /// The room of this name, opened if joining would open it: who broadcasts may be there first.
+    ///
+    /// # Errors
+    /// `room_not_found`, `limit_exceeded`, `server_shutdown`.
+    pub fn open_for_broadcast(&self, now: Instant, name: &str) -> Result<RoomId, ErrorReply> {
+        let cell = self.cell_to_join(now, name, &RoomClaim::default())?;
+        let id = cell.lock().room.id();
+        Ok(id)
+    }
+
+    /// Says who gets a room's media beside those who are in it.
+    pub fn set_outside(&self, now: Instant, room: RoomId, outside: Outside) {
+        let cell = self.directory().by_id.get(&room).cloned();
+        if let Some(cell) = cell {
+            let mut occupied = cell.lock();
+            occupied.room.set_outside(now, outside);
+            self.carry_out(&mut occupied);
+        }
     }
 
     /// TURN servers for someone who is in a room now; `None` when nobody of that identity is.

@@ -29,6 +29,37 @@ fn a_room_nobody_joins_ends_later() {
 }
 
 #[test]
+fn a_room_stays_while_it_goes_out_and_everyone_is_told() {
+    let mut house = House::new();
+    let ann = house.join("ann");
+    house.heard(ann);
+    let mut outside = Outside {
+        broadcasting: true,
+        recording: false,
+    };
+    house.room.set_outside(house.now, outside);
+    assert_eq!(
+        house.heard_one(ann)["patch"],
+        json!({ "broadcasting": true })
+    );
+    house.room.set_outside(house.now, outside);
+    assert!(house.heard(ann).is_empty(), "nothing changed");
+    outside = Outside {
+        broadcasting: false,
+        recording: true,
+    };
+    house.room.set_outside(house.now, outside);
+    let patch = json!({ "broadcasting": false, "recording": true });
+    assert_eq!(house.heard_one(ann)["patch"], patch);
+    house.say(ann, &json!({ "t": "leave" }));
+    let later = house.now + Duration::from_secs(9999);
+    assert!(!house.room.is_over(later));
+    house.room.set_outside(later, Outside::default());
+    assert!(!house.room.is_over(later));
+    assert!(house.room.is_over(later + Duration::from_secs(20)));
+}
+
+#[test]
 fn administrators_mute_remove_and_close() {
     let mut house = House::new();
     let (ann, bob) = (house.join("ann"), house.join("bob"));

@@ -11,7 +11,8 @@ fn a_newcomer_gets_a_snapshot_and_the_others_an_event() {
     assert_eq!(welcome["session"], ann.to_string());
     assert_eq!(
         welcome["room"],
-        json!({ "id": "r_1", "name": "r", "metadata": "about", "participants": 1 })
+        json!({ "id": "r_1", "name": "r", "metadata": "about", "participants": 1,
+            "broadcasting": false, "recording": false })
     );
     assert_eq!(
         (&welcome["participants"], &welcome["n"]),
