@@ -1,5 +1,6 @@
 //! The configuration of the whole server: TOML file, then environment, then flags.
 
+mod broadcast;
 mod http;
 mod media;
 mod network;
@@ -15,6 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use broadcast::{Audio, Broadcast, Playback, RTMP_ADDR, Recording};
 pub use http::Http;
 pub use network::{Network, NetworkError};
 pub use span::Span;
@@ -57,7 +59,7 @@ pub struct Auth {
 }
 
 /// A secret that cannot be printed by accident.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -98,31 +100,6 @@ pub struct Rooms {
     /// A participant whose WebSocket was lost stays this long, 5s to 2m.
     pub resume_timeout: Span,
 }
-
-/// `[broadcast]`: live broadcasts.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Broadcast {
-    /// Address and port of the RTMP listener.
-    pub rtmp_addr: SocketAddr,
-    /// Who may fetch `/live/…`.
-    pub playback: Playback,
-}
-
-/// Who may fetch `/live/…`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Playback {
-    /// Anyone, once a broadcast was started.
-    Public,
-    /// Whoever has a token.
-    Token,
-}
-
-/// `[recording]`: nothing to set yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Recording {}
 
 /// `[webhooks]`: nothing to set yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,15 +167,6 @@ impl Default for Rooms {
             rooms_max: 10_000,
             codecs: Vec::new(),
             resume_timeout: Span::from_secs(30),
-        }
-    }
-}
-
-impl Default for Broadcast {
-    fn default() -> Self {
-        Self {
-            rtmp_addr: SocketAddr::from(([127, 0, 0, 1], 1935)),
-            playback: Playback::Public,
         }
     }
 }
@@ -340,6 +308,8 @@ impl Config {
             }
         }
         self.http.check()?;
+        self.broadcast.check(self.http.is_https())?;
+        self.recording.check()?;
         if !(1..=100_000).contains(&self.rooms.participants_max) {
             return Err(rule("rooms.participants_max", "must be 1 to 100000"));
         }
@@ -420,8 +390,12 @@ impl Config {
         for secret in shown.auth.keys.values_mut() {
             *secret = Secret::new("[secret]");
         }
-        if !shown.turn.shared_secret.expose().is_empty() {
-            shown.turn.shared_secret = Secret::new("[secret]");
+        let others = [
+            &mut shown.turn.shared_secret,
+            &mut shown.recording.s3_secret_access_key,
+        ];
+        for secret in others.into_iter().filter(|one| !one.expose().is_empty()) {
+            *secret = Secret::new("[secret]");
         }
         toml::to_string(&shown).unwrap_or_default()
     }

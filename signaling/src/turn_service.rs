@@ -336,7 +336,9 @@ fn listening(config: &Config, own: &[IpAddr], http: SocketAddr) -> Vec<SocketAdd
     let mut wildcard = vec![config.media.tcp_port];
     wildcard.extend(ports(config.media.udp_port, shards - 1));
     wildcard.extend(ports(config.turn.port, shards));
-    let mut bound = vec![http, config.broadcast.rtmp_addr];
+    let mut bound = vec![http];
+    bound.extend(config.broadcast.rtmp());
+    bound.extend(config.broadcast.rtmps());
     bound.extend(config.http.admin_addr.parse::<SocketAddr>());
     let advertised = config.media.advertise.iter();
     let ours: Vec<IpAddr> = own.iter().chain(advertised).copied().collect();

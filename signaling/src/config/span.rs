@@ -17,6 +17,11 @@ impl Span {
         Self(Duration::from_secs(seconds))
     }
 
+    /// So many milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
     /// As a duration.
     pub const fn duration(self) -> Duration {
         self.0

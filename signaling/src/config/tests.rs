@@ -56,6 +56,47 @@ fn a_short_production_file_is_complete() {
 }
 
 #[test]
+fn faults_of_broadcasts_and_recordings_are_named() {
+    for (text, expected) in [
+        (
+            "[broadcast]\nrtmp_addr = \"1935\"",
+            "broadcast.rtmp_addr: not an address",
+        ),
+        (
+            "[broadcast]\nrtmps_addr = \"0.0.0.0:1936\"",
+            "broadcast.rtmps_addr: needs a certificate",
+        ),
+        (
+            "[broadcast]\nsegment = \"20s\"",
+            "broadcast.segment: must be 1s to 10s",
+        ),
+        (
+            "[broadcast]\npart = \"50ms\"",
+            "broadcast.part: must be 100ms to 1s",
+        ),
+        (
+            "[broadcast]\nrungs_max = 9",
+            "broadcast.rungs_max: must be 1 to 8",
+        ),
+        (
+            "[broadcast]\ncodecs = []",
+            "broadcast.codecs: must name a codec",
+        ),
+        (
+            "[recording]\ns3_bucket = \"b\"",
+            "recording.dir: what is recorded is kept here first",
+        ),
+    ] {
+        let fault = fault(text, &[]);
+        assert!(fault.starts_with(expected), "{fault}");
+    }
+    let off = load("[broadcast]\nrtmp_addr = \"\"", &[]).unwrap();
+    assert_eq!((off.broadcast.rtmp(), off.broadcast.rtmps()), (None, None));
+    let secret = load("[recording]\ns3_secret_access_key = \"hush\"", &[]).unwrap();
+    assert!(!secret.to_toml().contains("hush"));
+}
+
+#[test]
 fn unknown_keys_and_bad_values_name_their_path() {
     for (text, expected) in [
         ("[http]\nadress = 1", "http.adress"),
