@@ -2,4 +2,5 @@
 //!
 //! What flows between the parts is in [`media`]: whole frames on the timeline of one broadcast.
 
+pub mod audio;
 pub mod media;
