@@ -3,4 +3,7 @@
 //! What flows between the parts is in [`media`]: whole frames on the timeline of one broadcast.
 
 pub mod audio;
+pub mod frames;
 pub mod media;
+pub mod packets;
+pub mod packing;
