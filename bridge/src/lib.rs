@@ -7,3 +7,4 @@ pub mod frames;
 pub mod media;
 pub mod packets;
 pub mod packing;
+pub mod timeline;
