@@ -3,6 +3,7 @@
 //! What flows between the parts is in [`media`]: whole frames on the timeline of one broadcast.
 
 pub mod audio;
+pub mod card;
 pub mod frames;
 pub mod media;
 pub mod packets;
