@@ -3,9 +3,13 @@
 //! What flows between the parts is in [`media`]: whole frames on the timeline of one broadcast.
 
 pub mod audio;
+pub mod broadcast;
 pub mod card;
+pub mod encoder;
 pub mod frames;
 pub mod media;
 pub mod packets;
 pub mod packing;
+pub mod program;
+pub mod rungs;
 pub mod timeline;

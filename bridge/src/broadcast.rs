@@ -1,0 +1,432 @@
+//! A room as one program: a pure machine from what an annex hears to whole frames on one timeline.
+//!
+//! In: [`Broadcast::handle_heard`] and, every 10 ms or so, [`Broadcast::handle_timeout`]. Out:
+//! [`Broadcast::poll_sample`], what is to be carried, and [`Broadcast::poll_ask`], what the annex is to do.
+//!
+//! Pictures go through unchanged: the track that [`Program`](crate::program::Program) has on the air, each
+//! encoding on a rung of [`Rungs`](crate::rungs::Rungs), else the card. Sound is everybody's, mixed.
+
+pub(crate) mod pictures;
+mod sounds;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sfu::annex::{Heard, HeardPacket, HeardTrack};
+use sfu::{Codec, Kind, ParticipantId, TrackId};
+
+use crate::audio::EncoderError;
+use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
+use crate::program::{Follow, Program};
+use crate::rungs::{Lane, Placed, Rungs};
+use crate::timeline::{SenderClock, Timeline};
+use pictures::Pictures;
+use sounds::Sounds;
+
+/// Between two looks at what is on the air.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a broadcast is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whose picture is shown.
+    pub follow: Follow,
+    /// Rungs at most, 1 to 8.
+    pub rungs_max: usize,
+    /// What pictures may be coded in; those in anything else are not shown.
+    pub video: Vec<VideoCodec>,
+    /// What the sound is wanted in; AAC needs the feature `aac-fdk`.
+    pub audio: Vec<AudioCodec>,
+    /// Between two keyframes, in microseconds: publishers are asked for one this often.
+    pub keyframe_interval_us: i64,
+    /// How long sound waits for late packets, in microseconds.
+    pub audio_delay_us: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            follow: Follow::default(),
+            rungs_max: 3,
+            video: vec![VideoCodec::H264],
+            audio: vec![AudioCodec::Opus],
+            keyframe_interval_us: 2_000_000,
+            audio_delay_us: 100_000,
+        }
+    }
+}
+
+/// What the program consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    /// A picture.
+    Video(Placed),
+    /// A piece of sound.
+    Audio(AudioFrame),
+}
+
+/// What an annex is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Have these encodings of a track and no others, as bits.
+    Want {
+        /// The track.
+        track: TrackId,
+        /// The encodings.
+        encodings: u8,
+    },
+    /// Ask for keyframes of these encodings, as bits.
+    Keyframe {
+        /// The track.
+        track: TrackId,
+        /// The encodings.
+        encodings: u8,
+    },
+    /// Ask for a track in another codec.
+    Codec {
+        /// The track.
+        track: TrackId,
+        /// The codec.
+        codec: Codec,
+    },
+}
+
+/// What is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A participant's picture.
+    Picture {
+        /// Whose, by identity.
+        identity: String,
+        /// The track.
+        track: TrackId,
+    },
+    /// The card: there is no picture to show.
+    Nobody,
+    /// The card: the picture is in a codec that is not carried.
+    Codec {
+        /// Whose, by identity.
+        identity: String,
+        /// Which.
+        codec: Codec,
+    },
+}
+
+/// A room as one program.
+#[derive(Debug)]
+pub struct Broadcast {
+    settings: Settings,
+    timeline: Timeline,
+    program: Program,
+    rungs: Rungs,
+    pictures: Pictures,
+    sounds: Sounds,
+    senders: HashMap<ParticipantId, SenderClock>,
+    tracks: HashMap<TrackId, HeardTrack>,
+    shown: Shown,
+    is_running: bool,
+    /// What the annex was asked to have.
+    wanted: HashMap<TrackId, u8>,
+    next_look: Option<Instant>,
+    samples: VecDeque<Sample>,
+    asks: VecDeque<Ask>,
+}
+
+impl Broadcast {
+    /// Begins now.
+    ///
+    /// # Errors
+    /// There is no encoder for the sound.
+    pub fn new(now: Instant, settings: Settings) -> Result<Self, EncoderError> {
+        let timeline = Timeline::new(now);
+        Ok(Self {
+            program: Program::new(settings.follow.clone()),
+            rungs: Rungs::new(settings.rungs_max),
+            pictures: Pictures::new(settings.video.clone(), settings.keyframe_interval_us),
+            sounds: Sounds::new(0, &settings)?,
+            settings,
+            timeline,
+            senders: HashMap::new(),
+            tracks: HashMap::new(),
+            shown: Shown::Nobody,
+            is_running: true,
+            wanted: HashMap::new(),
+            next_look: None,
+            samples: VecDeque::new(),
+            asks: VecDeque::new(),
+        })
+    }
+
+    /// The timeline of all that comes out.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
+    /// Follows someone else from now on.
+    pub fn follow(&mut self, follow: Follow) {
+        self.program.follow(follow);
+        self.next_look = None;
+    }
+
+    /// What is shown.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// The rule by which it is chosen.
+    pub fn rule(&self) -> &Follow {
+        self.program.rule()
+    }
+
+    /// Someone publishes something.
+    pub fn has_publishers(&self) -> bool {
+        !self.tracks.is_empty()
+    }
+
+    /// What the sound is coded in at present.
+    pub fn audio_codecs(&self) -> Vec<AudioCodec> {
+        self.sounds.codecs()
+    }
+
+    /// How the sound is coded in a codec; `None` while it is not wanted in it.
+    pub fn audio_config(&self, codec: AudioCodec) -> Option<Arc<AudioConfig>> {
+        self.sounds.config(codec)
+    }
+
+    /// Has the sound in another codec as well.
+    ///
+    /// # Errors
+    /// There is no encoder for it.
+    pub fn add_audio(&mut self, codec: AudioCodec) -> Result<(), EncoderError> {
+        if !self.settings.audio.contains(&codec) {
+            self.sounds.add(codec)?;
+            self.settings.audio.push(codec);
+        }
+        Ok(())
+    }
+
+    /// Stops while nobody watches: nothing is wanted, decoded, mixed or shown.
+    pub fn pause(&mut self) {
+        if std::mem::replace(&mut self.is_running, false) {
+            self.rungs.aim(&[]);
+            self.pictures.forget_feeds();
+            self.settle_wants();
+        }
+    }
+
+    /// Goes on; what comes begins with a cut.
+    ///
+    /// # Errors
+    /// There is no encoder for the sound.
+    pub fn resume(&mut self, now: Instant) -> Result<(), EncoderError> {
+        if !self.is_running {
+            self.sounds = Sounds::new(self.timeline.at_us(now), &self.settings)?;
+            self.is_running = true;
+            self.next_look = None;
+        }
+        Ok(())
+    }
+
+    /// It is not paused.
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// The next piece of the program.
+    pub fn poll_sample(&mut self) -> Option<Sample> {
+        self.samples.pop_front()
+    }
+
+    /// What the annex is to do next.
+    pub fn poll_ask(&mut self) -> Option<Ask> {
+        self.asks.pop_front()
+    }
+
+    /// Takes in what an annex hears of this room.
+    pub fn handle_heard(&mut self, now: Instant, heard: &Heard) {
+        match heard {
+            Heard::Track(track) => self.note_track(track),
+            Heard::State { track, state } => {
+                if let Some(known) = self.tracks.get_mut(track) {
+                    known.state = (**state).clone();
+                    self.program.mute(*track, state.muted);
+                }
+            }
+            Heard::Ended { track } => self.forget_track(*track),
+            Heard::Packet(packet) if self.is_running => self.handle_packet(now, packet),
+            Heard::Clock {
+                track,
+                encoding,
+                ntp,
+                rtp_timestamp,
+            } => self.handle_clock(now, (*track, *encoding), (*ntp, *rtp_timestamp)),
+            Heard::Speakers { dominant, .. } => self.program.speaker(*dominant),
+            Heard::Packet(_)
+            | Heard::KeyframeWanted { .. }
+            | Heard::Removed { .. }
+            | Heard::Muted { .. }
+            | Heard::RoomClosed { .. } => {}
+        }
+    }
+
+    /// Lets time pass: gives up packets that do not come, mixes what is due, looks at what is on the air.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_running {
+            return;
+        }
+        let now_us = self.timeline.at_us(now);
+        self.pictures.handle_timeout(now);
+        self.take_pictures();
+        let (tracks, senders) = (&self.tracks, &self.senders);
+        self.sounds.handle_timeout(now, |track| {
+            let track = tracks.get(&track)?;
+            senders.get(&track.participant)
+        });
+        if self.next_look.is_none_or(|at| at <= now) {
+            self.next_look = Some(now + LOOK_INTERVAL);
+            self.look(now);
+        }
+        let mut placed = Vec::new();
+        self.rungs.fill(now_us, &mut placed);
+        self.samples.extend(placed.into_iter().map(Sample::Video));
+        let samples = &mut self.samples;
+        self.sounds
+            .mix(now_us, |frame| samples.push_back(Sample::Audio(frame)));
+        let rungs = &self.rungs;
+        self.asks
+            .extend(self.pictures.keyframes_due(now, now_us, rungs));
+    }
+
+    fn note_track(&mut self, track: &HeardTrack) {
+        let participant = track.participant;
+        self.senders
+            .entry(participant)
+            .or_insert_with(|| SenderClock::new(self.timeline));
+        if track.kind == Kind::Video {
+            let whose = (participant, track.identity.as_str());
+            let muted = track.state.muted;
+            self.program.note(track.id, whose, track.source, muted);
+        }
+        self.tracks.insert(track.id, track.clone());
+    }
+
+    fn forget_track(&mut self, track: TrackId) {
+        self.program.remove(track);
+        self.pictures.forget(track);
+        self.sounds.forget(track);
+        self.wanted.remove(&track);
+        if let Some(gone) = self.tracks.remove(&track) {
+            let mut left = self.tracks.values();
+            if !left.any(|track| track.participant == gone.participant) {
+                self.senders.remove(&gone.participant);
+            }
+        }
+        self.next_look = None;
+    }
+
+    fn handle_packet(&mut self, now: Instant, packet: &HeardPacket) {
+        let Some(track) = self.tracks.get(&packet.track) else {
+            return;
+        };
+        match track.kind {
+            Kind::Audio => {
+                let sender = self.senders.get(&track.participant);
+                self.sounds.handle_packet(now, packet, sender);
+            }
+            Kind::Video => {
+                // Others in this process may have more of the track.
+                let wanted = self.wanted.get(&packet.track).copied().unwrap_or(0);
+                if wanted.checked_shr(packet.encoding.into()).unwrap_or(0) & 1 == 1 {
+                    self.pictures.handle_packet(now, packet);
+                    self.take_pictures();
+                }
+            }
+        }
+    }
+
+    fn handle_clock(&mut self, now: Instant, (track, encoding): (TrackId, u8), report: (u64, u32)) {
+        let Some(heard) = self.tracks.get(&track) else {
+            return;
+        };
+        let Some(sender) = self.senders.get_mut(&heard.participant) else {
+            return;
+        };
+        match heard.kind {
+            Kind::Audio => self.sounds.handle_clock(now, track, sender, report),
+            Kind::Video => {
+                let lane = Lane { track, encoding };
+                self.pictures.handle_clock(now, lane, sender, report);
+            }
+        }
+    }
+
+    /// Puts whole pictures where they belong.
+    fn take_pictures(&mut self) {
+        let mut placed = Vec::new();
+        while let Some((lane, assembled)) = self.pictures.poll_frame() {
+            let track = self.tracks.get(&lane.track);
+            let sender = track.and_then(|track| self.senders.get(&track.participant));
+            let Some(sender) = sender else {
+                continue;
+            };
+            if let Some(frame) = self.pictures.place(lane, sender, assembled) {
+                self.rungs.place(lane, &frame, &mut placed);
+            }
+        }
+        self.samples.extend(placed.into_iter().map(Sample::Video));
+    }
+
+    /// Decides what is on the air, and has what is needed for that and no more.
+    fn look(&mut self, now: Instant) {
+        let on_air = self.program.on_air(now);
+        let track = on_air.and_then(|track| self.tracks.get(&track));
+        let lanes = match track {
+            Some(track) => pictures::lanes(track, &self.settings.video),
+            None => Vec::new(),
+        };
+        self.shown = match track {
+            None => Shown::Nobody,
+            Some(track) => match track.state.codec.filter(|_| lanes.is_empty()) {
+                Some(codec) if !pictures::is_carried(codec, &self.settings.video) => Shown::Codec {
+                    identity: track.identity.clone(),
+                    codec,
+                },
+                _ => Shown::Picture {
+                    identity: track.identity.clone(),
+                    track: track.id,
+                },
+            },
+        };
+        if let (Shown::Codec { .. }, Some(track)) = (&self.shown, on_air) {
+            let codec = Codec::H264;
+            self.asks.push_back(Ask::Codec { track, codec });
+        }
+        self.rungs.aim(&lanes);
+        self.settle_wants();
+    }
+
+    /// Compares what is needed of the annex with what it was asked for.
+    fn settle_wants(&mut self) {
+        let mut needed: HashMap<TrackId, u8> = HashMap::new();
+        if self.is_running {
+            for lane in self.rungs.lanes() {
+                let bit = 1u8.checked_shl(lane.encoding.into()).unwrap_or(0);
+                *needed.entry(lane.track).or_default() |= bit;
+            }
+            let tracks = self.tracks.values();
+            let sounds = tracks.filter(|track| track.kind == Kind::Audio && !track.state.muted);
+            needed.extend(sounds.map(|track| (track.id, 1)));
+        }
+        for track in self.tracks.keys().copied() {
+            let encodings = needed.get(&track).copied().unwrap_or(0);
+            if self.wanted.get(&track).copied().unwrap_or(0) != encodings {
+                self.wanted.insert(track, encodings);
+                self.pictures.keep(track, encodings);
+                self.asks.push_back(Ask::Want { track, encodings });
+            }
+        }
+    }
+}

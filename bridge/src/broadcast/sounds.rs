@@ -1,0 +1,202 @@
+//! The sound of a room's tracks: each on the timeline, all in one mix, in every codec that is wanted.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sfu::annex::HeardPacket;
+use sfu::{Codec, TrackId};
+
+use super::Settings;
+use crate::audio::{AudioEncoder, EncoderError, Mixer, MixerSettings, SourceId};
+use crate::frames::{Assembled, Assembler, Coding};
+use crate::media::{AudioCodec, AudioConfig, AudioFrame};
+use crate::packets::Packet;
+use crate::timeline::{SenderClock, TrackClock};
+
+/// Ticks a second of Opus' clock (RFC 7587 §4.1).
+const CLOCK_RATE: u32 = 48_000;
+/// A lost packet is waited for this long; what is later is too late for the mix.
+const HOLE_WAIT: Duration = Duration::from_millis(60);
+/// The level of silence (RFC 6464).
+const SILENCE: u8 = 127;
+/// What is silent for this long is not decoded any more.
+const SILENT_FOR: Duration = Duration::from_millis(500);
+/// What an Opus packet usually holds; the decoder knows better.
+const PACKET_SAMPLES: u32 = 960;
+
+/// The sound of a room.
+#[derive(Debug)]
+pub(super) struct Sounds {
+    mixer: Mixer,
+    /// Where the next tick begins.
+    next_us: i64,
+    encoders: Vec<(AudioCodec, AudioEncoder)>,
+    feeds: HashMap<TrackId, Feed>,
+    opus: Arc<AudioConfig>,
+}
+
+#[derive(Debug)]
+struct Feed {
+    assembler: Assembler,
+    clock: TrackClock,
+    heard_at: Option<Instant>,
+}
+
+impl Sounds {
+    pub(super) fn new(start_us: i64, settings: &Settings) -> Result<Self, EncoderError> {
+        let mixing = MixerSettings {
+            delay_us: settings.audio_delay_us,
+            ..MixerSettings::default()
+        };
+        let mut sounds = Self {
+            mixer: Mixer::new(start_us, mixing),
+            next_us: start_us,
+            encoders: Vec::new(),
+            feeds: HashMap::new(),
+            opus: Arc::new(AudioConfig {
+                codec: AudioCodec::Opus,
+                sample_rate: CLOCK_RATE,
+                channels: 2,
+                record: Bytes::new(),
+                priming: 0,
+            }),
+        };
+        for codec in &settings.audio {
+            sounds.add(*codec)?;
+        }
+        Ok(sounds)
+    }
+
+    /// Has the sound in another codec as well, from the next tick on.
+    pub(super) fn add(&mut self, codec: AudioCodec) -> Result<(), EncoderError> {
+        let encoder = AudioEncoder::new(codec, self.next_us, None)?;
+        self.encoders.push((codec, encoder));
+        Ok(())
+    }
+
+    pub(super) fn config(&self, wanted: AudioCodec) -> Option<Arc<AudioConfig>> {
+        let mut encoders = self.encoders.iter();
+        let found = encoders.find(|(codec, _)| *codec == wanted);
+        found.map(|(_, encoder)| Arc::clone(encoder.config()))
+    }
+
+    pub(super) fn codecs(&self) -> Vec<AudioCodec> {
+        self.encoders.iter().map(|(codec, _)| *codec).collect()
+    }
+
+    pub(super) fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: &HeardPacket,
+        sender: Option<&SenderClock>,
+    ) {
+        let Some(sender) = sender.filter(|_| packet.codec == Codec::Opus) else {
+            return;
+        };
+        let feed = self.feeds.entry(packet.track).or_insert_with(Feed::new);
+        // One whose level is not told counts as loud.
+        if packet.audio_level.is_none_or(|level| level < SILENCE) {
+            feed.heard_at = Some(now);
+        }
+        feed.assembler.handle_packet(
+            now,
+            Packet {
+                sequence: packet.sequence,
+                timestamp: packet.timestamp,
+                marker: packet.marker,
+                arrival: packet.arrival,
+                payload: packet.payload.clone(),
+            },
+        );
+        self.take(now, packet.track, sender);
+    }
+
+    pub(super) fn handle_clock(
+        &mut self,
+        now: Instant,
+        track: TrackId,
+        sender: &mut SenderClock,
+        (ntp, rtp): (u64, u32),
+    ) {
+        if let Some(feed) = self.feeds.get_mut(&track) {
+            feed.clock.handle_report(sender, now, ntp, rtp);
+        }
+    }
+
+    /// Gives up packets that do not come.
+    pub(super) fn handle_timeout<'s>(
+        &mut self,
+        now: Instant,
+        sender_of: impl Fn(TrackId) -> Option<&'s SenderClock>,
+    ) {
+        let is_due = |feed: &Feed| feed.assembler.poll_timeout().is_some_and(|at| at <= now);
+        let due = self.feeds.iter().filter(|(_, feed)| is_due(feed));
+        let due: Vec<TrackId> = due.map(|(track, _)| *track).collect();
+        for track in due {
+            if let Some(feed) = self.feeds.get_mut(&track) {
+                feed.assembler.handle_timeout(now);
+            }
+            if let Some(sender) = sender_of(track) {
+                self.take(now, track, sender);
+            }
+        }
+    }
+
+    /// Mixes what is due and gives it in every codec.
+    pub(super) fn mix(&mut self, now_us: i64, mut out: impl FnMut(AudioFrame)) {
+        while let Some(tick) = self.mixer.poll_tick(now_us) {
+            self.next_us = tick.at_us + crate::audio::TICK_US;
+            for (codec, encoder) in &mut self.encoders {
+                match encoder.encode(tick.samples) {
+                    Ok(frame) => frame.into_iter().for_each(&mut out),
+                    Err(error) => tracing::error!(?codec, %error, "sound is not encoded"),
+                }
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, track: TrackId) {
+        if self.feeds.remove(&track).is_some() {
+            self.mixer.remove(SourceId(track.number()));
+        }
+    }
+
+    fn take(&mut self, now: Instant, track: TrackId, sender: &SenderClock) {
+        let Some(feed) = self.feeds.get_mut(&track) else {
+            return;
+        };
+        while let Some(assembled) = feed.assembler.poll_frame() {
+            let Assembled {
+                timestamp,
+                arrival,
+                data,
+                ..
+            } = assembled;
+            let mapped = feed.clock.map(sender, arrival, timestamp);
+            let is_silent = |at: Instant| now.saturating_duration_since(at) > SILENT_FOR;
+            if feed.heard_at.is_none_or(is_silent) {
+                continue;
+            }
+            let frame = AudioFrame {
+                config: Arc::clone(&self.opus),
+                at_us: mapped.at_us,
+                samples: PACKET_SAMPLES,
+                data,
+            };
+            // Counted by the mixer.
+            self.mixer.push(SourceId(track.number()), &frame).ok();
+        }
+    }
+}
+
+impl Feed {
+    fn new() -> Self {
+        Self {
+            assembler: Assembler::new(Coding::Opus, HOLE_WAIT),
+            clock: TrackClock::new(CLOCK_RATE),
+            heard_at: None,
+        }
+    }
+}
