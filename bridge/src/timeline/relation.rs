@@ -44,7 +44,17 @@ impl Relation {
         let error = sender_us.saturating_sub(predicted);
         self.reports = (self.reports + 1).min(REPORTS_SETTLED);
         self.media_us = media_us;
-        self.sender_us = predicted.saturating_add(error / self.reports);
+        // After a long silence more of the error is drift than noise.
+        let by_silence = i128::from(error) * i128::from(elapsed)
+            / (i128::from(elapsed) + i128::from(SILENCE_HALF_US)).max(1);
+        let by_silence = i64::try_from(by_silence).unwrap_or_default();
+        let by_count = error / self.reports;
+        let correction = if by_silence.abs() > by_count.abs() {
+            by_silence
+        } else {
+            by_count
+        };
+        self.sender_us = predicted.saturating_add(correction);
         if elapsed >= ELAPSED_MIN_US {
             let bend = i128::from(error) * SLOPE_GAIN_PPB / i128::from(elapsed);
             let bend = i64::try_from(bend).unwrap_or_default();
@@ -56,6 +66,8 @@ impl Relation {
 
 /// An error counts a half, and from then on a third.
 const REPORTS_SETTLED: i64 = 3;
+/// After as long without a report the next error counts a half.
+const SILENCE_HALF_US: i64 = 10_000_000;
 /// 3 % of what the slope seems to be off.
 const SLOPE_GAIN_PPB: i128 = 30_000_000;
 /// 1000 ppm: ten times what the worst crystal is off.

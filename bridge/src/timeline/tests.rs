@@ -303,6 +303,22 @@ fn a_sender_without_a_clock_is_placed_by_arrival() {
 }
 
 #[test]
+fn frames_out_of_order_neither_stop_time_nor_move_what_follows() {
+    let mut pair = Pair::new();
+    pair.reports(0, 10 * MS);
+    for place in 1..300 {
+        // The third of each five comes after the fifth.
+        let order = [0, 1, 3, 4, 2][place % 5];
+        let at_us = i64::try_from(place / 5 * 5 + order).unwrap() * 33 * MS;
+        let clocks = (&pair.sender, &pair.clock);
+        let off = pair.video.frame(clocks, at_us, 50 * MS).at_us - at_us;
+        let is_late = order == 2;
+        assert!(is_late || (off - 10 * MS).abs() < 100, "{place}: {off}");
+        assert!(!is_late || (off - 76 * MS).abs() < 100, "{place}: {off}");
+    }
+}
+
+#[test]
 fn corrections_in_samples_add_up_to_the_way_that_was_slewed() {
     let mut pair = Pair::new();
     pair.step(0, 30 * MS);
@@ -331,7 +347,7 @@ fn instants_before_the_beginning_are_negative() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Drift, jitter, reports that are lost, delayed and a little wrong, frames out of order.
+    /// Drift, jitter, reports that are lost and delayed.
     #[test]
     fn sound_and_picture_stay_in_step_whatever_the_network_does(
         drift_ppm in -200..=200i64,
@@ -347,6 +363,7 @@ proptest! {
         pair.audio.base = (1 << 32) + u64::from(bases.0);
         pair.video.base = (1 << 32) + u64::from(bases.1);
         // The first reports come, so that there is something to converge to.
+        let mut reported = 0;
         for step in 0..900i64 {
             let dice = usize::try_from(step / 10 % 64).unwrap();
             if step % 10 == 7 && (step < 40 || !lost[dice]) {
@@ -355,13 +372,17 @@ proptest! {
             }
             if step % 30 == 17 && (step < 40 || !lost[63 - dice]) {
                 let clocks = (&pair.sender, &mut pair.clock);
+                reported = step;
                 pair.audio.report(clocks, step * 100 * MS, report_jitter[63 - dice]);
             }
             let late_us = jitter[usize::try_from(step % 64).unwrap()];
             let (audio, video) = pair.step(step * 100 * MS, late_us);
             // Four reports of one, 30 of the other, then 30 seconds of window.
             if step > 120 {
-                prop_assert!((audio - video).abs() < MS, "{}: {} {}", step, audio, video);
+                // What the sound's clock is off can be learned from reports only.
+                let unknown_us = media_drift_ppm.abs() * (step - reported) / 10;
+                let apart_max = MS + unknown_us;
+                prop_assert!((audio - video).abs() < apart_max, "{}: {} {}", step, audio, video);
                 prop_assert!((-8 * MS..50 * MS).contains(&audio), "{}: {}", step, audio);
             }
         }
@@ -378,7 +399,7 @@ proptest! {
         let zero = start();
         let mut sender = SenderClock::new(Timeline::new(zero));
         let mut track = TrackClock::new(rate);
-        let (mut now, mut last, mut timestamp) = (zero, None, 1u64 << 32);
+        let (mut now, mut last, mut timestamp, mut ticks_us) = (zero, None, 1u64 << 32, 0);
         for (is_report, ntp, rtp, wild, elapsed) in inputs {
             now += Duration::from_micros(elapsed);
             if is_report {
@@ -389,8 +410,9 @@ proptest! {
             let mapped = track.map(&sender, now, timestamp);
             let at_us = Timeline::new(zero).at_us(now);
             prop_assert!(last.is_none_or(|last| mapped.at_us > last));
-            // Never far ahead of what has come; behind only by what is re-anchored.
-            prop_assert!(mapped.at_us <= at_us + 6 * SECOND + 120 * SECOND, "{:?} at {}", mapped, at_us);
+            // Never far ahead of what has come, but for the ticks that lie between frames at least.
+            ticks_us += SECOND / i64::from(rate) + 1;
+            prop_assert!(mapped.at_us <= at_us + 6 * SECOND + ticks_us, "{:?} at {}", mapped, at_us);
             prop_assert!(mapped.at_us >= at_us - 10 * SECOND, "{:?} at {}", mapped, at_us);
             last = Some(mapped.at_us);
         }
