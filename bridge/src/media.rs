@@ -39,7 +39,8 @@ pub struct VideoConfig {
     /// Picture height after cropping, in pixels.
     pub height: u16,
     /// The body of the sample entry's configuration box without its header: `avcC`
-    /// (ISO/IEC 14496-15 §5.3.3.1), `vpcC` (VP codec ISO media binding), `av1C` (AV1 ISOBMFF §2.3).
+    /// (ISO/IEC 14496-15 §5.3.3.1), `vpcC` with its version and flags (VP codec ISO media binding),
+    /// `av1C` (AV1 ISOBMFF §2.3).
     pub record: Bytes,
     /// The codec's name as in RFC 6381: `avc1.42c01f`, `vp09.00.10.08`, `av01.0.04M.08`.
     pub name: String,

@@ -8,22 +8,22 @@ use super::{Assembler, Coding, HOLE_WAIT};
 use crate::media::VideoCodec;
 use crate::packets::Packet;
 
-/// H.264 packets; see [`assemble`].
+/// H.264 packets, one after the other.
 pub fn h264(now: Instant, input: &[u8]) {
     assemble(now, VideoCodec::H264, input);
 }
 
-/// VP8 packets; see [`assemble`].
+/// VP8 packets, one after the other.
 pub fn vp8(now: Instant, input: &[u8]) {
     assemble(now, VideoCodec::Vp8, input);
 }
 
-/// VP9 packets; see [`assemble`].
+/// VP9 packets, one after the other.
 pub fn vp9(now: Instant, input: &[u8]) {
     assemble(now, VideoCodec::Vp9, input);
 }
 
-/// AV1 packets; see [`assemble`].
+/// AV1 packets, one after the other.
 pub fn av1(now: Instant, input: &[u8]) {
     assemble(now, VideoCodec::Av1, input);
 }
