@@ -13,3 +13,6 @@ pub mod packing;
 pub mod program;
 pub mod rungs;
 pub mod timeline;
+pub mod flv;
+pub mod media;
+pub mod rtmp;
