@@ -102,9 +102,8 @@ pub enum Media {
     },
     /// What the encoder says of itself.
     Metadata(Metadata),
-    /// Pictures are shown in another order than they come, which WebRTC cannot carry. Said once. What to
-    /// change: the encoder's setting for B-frames to 0 (OBS: "B-frames 0" or tune "zerolatency"; ffmpeg:
-    /// `-bf 0`).
+    /// Pictures are shown in another order than they come, which WebRTC cannot carry. Said once;
+    /// [`Refusal::b_frames`] says what to change.
     BFrames,
 }
 
@@ -149,7 +148,7 @@ pub enum IngestError {
     /// Its commands are not.
     #[error(transparent)]
     Amf(#[from] AmfError),
-    /// A command or metadata far longer than any.
+    /// A command far longer than any.
     #[error("a command of {0} bytes is not taken")]
     CommandTooLong(usize),
     /// It leads to no room.
@@ -188,7 +187,7 @@ pub struct IngestCounts {
     pub pictures: u64,
     /// Sounds given out.
     pub sounds: u64,
-    /// Pictures and sounds dropped because they were broken, or needed one that was broken or missing.
+    /// Pictures, sounds and metadata dropped because they were broken, or needed one that was broken or missing.
     pub dropped_broken: u64,
     /// Pictures and sounds dropped because nothing had said how to decode them.
     pub dropped_early: u64,
@@ -388,6 +387,18 @@ impl fmt::Debug for Ingest {
         f.debug_struct("Ingest")
             .field("counts", &self.counts())
             .finish_non_exhaustive()
+    }
+}
+
+impl Refusal {
+    /// For whom B-frames cannot be carried.
+    pub fn b_frames() -> Self {
+        let description = "B-frames are not carried; set them to 0 in the encoder \
+            (OBS: max B-frames 0 or tune zerolatency; ffmpeg: -bf 0)";
+        Self {
+            code: RefusalCode::Rejected,
+            description: description.to_owned(),
+        }
     }
 }
 

@@ -72,10 +72,10 @@ impl Command {
     }
 }
 
-/// What is AMF0 in a message: those of type AMF3 have a byte before it that says so.
+/// What is AMF0 in a message: those of type AMF3 have a 0 before it that says so.
 pub(crate) fn body(message: &Message) -> &[u8] {
-    match message.kind {
-        kind::COMMAND_AMF3 | kind::DATA_AMF3 => message.payload.get(1..).unwrap_or_default(),
+    match (message.kind, message.payload.split_first()) {
+        (kind::COMMAND_AMF3 | kind::DATA_AMF3, Some((0, rest))) => rest,
         _ => &message.payload,
     }
 }

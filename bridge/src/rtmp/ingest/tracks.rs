@@ -9,7 +9,7 @@ use crate::flv::{AudioBody, AvcError, VideoBody, aac, avc, take_tag};
 use crate::media::AudioConfig;
 use crate::rtmp::amf::{self, Value};
 use crate::rtmp::chunk::Message;
-use crate::rtmp::ingest::{EARLY_BYTES_MAX, IngestCounts, IngestError, Media, Metadata};
+use crate::rtmp::ingest::{IngestCounts, IngestError, Media, Metadata};
 use crate::rtmp::message::{body, kind};
 
 /// The pictures and the sound of one encoder.
@@ -47,12 +47,22 @@ impl Tracks {
         match message.kind {
             kind::AGGREGATE => self.handle_aggregate(message, give),
             kind::DATA | kind::DATA_AMF3 => {
-                if let Some(metadata) = metadata(message)? {
-                    give(Media::Metadata(metadata));
-                }
+                self.handle_data(message, give);
                 Ok(())
             }
             kind => self.handle_tag((kind, message.timestamp, &message.payload), &mut give),
+        }
+    }
+
+    /// What cannot be read is left: nothing rests on it.
+    fn handle_data(&mut self, message: &Message, mut give: impl FnMut(Media)) {
+        let body = body(message);
+        let values = (body.len() <= DATA_MAX).then(|| amf::read_all(body));
+        match values {
+            Some(Ok(values)) => metadata(&values)
+                .into_iter()
+                .for_each(|said| give(Media::Metadata(said))),
+            Some(Err(_)) | None => self.counts.dropped_broken += 1,
         }
     }
 
@@ -245,32 +255,26 @@ impl Clock {
 }
 
 /// `None`: it is not about the stream.
-fn metadata(message: &Message) -> Result<Option<Metadata>, IngestError> {
-    if message.payload.len() > EARLY_BYTES_MAX {
-        return Err(IngestError::CommandTooLong(message.payload.len()));
-    }
-    let values = amf::read_all(body(message))?;
+fn metadata(values: &[Value]) -> Option<Metadata> {
     let mut values = values.iter();
     let mut name = values.next().and_then(Value::as_str);
     if name == Some("@setDataFrame") {
         name = values.next().and_then(Value::as_str);
     }
-    let (Some("onMetaData"), Some(properties)) = (name, values.next()) else {
-        return Ok(None);
-    };
+    let properties = values.next().filter(|_| name == Some("onMetaData"))?;
     let number = |name| {
         let number = properties.get(name).and_then(Value::as_number);
         number.filter(|number| number.is_finite() && *number >= 0.0)
     };
     let encoder = properties.get("encoder").and_then(Value::as_str);
-    Ok(Some(Metadata {
+    Some(Metadata {
         encoder: encoder.map(|name| name.chars().take(ENCODER_MAX).collect()),
         width: number("width"),
         height: number("height"),
         frame_rate: number("framerate"),
         video_rate: number("videodatarate"),
         audio_rate: number("audiodatarate"),
-    }))
+    })
 }
 
 // More than a second of pictures without a good key picture among them.
@@ -279,6 +283,8 @@ const JUMP_MS: i64 = 5000;
 // An AAC packet has at most 6144 bits a channel (ISO/IEC 14496-3 §4.5.3.1), and there are eight.
 const SOUND_MAX: usize = 6144;
 const ENCODER_MAX: usize = 128;
+// Far longer than any.
+const DATA_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {

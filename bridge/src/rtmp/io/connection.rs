@@ -87,18 +87,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         };
         let service = service_ends(self.admitted.as_mut());
+        // What has come counts before a deadline that passed while the service took its time.
         tokio::select! {
+            biased;
+            refusal = service => Input::Refused(refusal),
             read = self.stream.read(&mut self.buffer) => match read {
                 Ok(length @ 1..) => Input::Read(length),
                 Ok(0) | Err(_) => Input::Gone,
             },
-            refusal = service => Input::Refused(refusal),
             () = timer => Input::Timeout,
         }
     }
 
     /// Whether the connection goes on.
     async fn handle_events(&mut self) -> bool {
+        let counts = self.ingest.counts();
+        self.listener.counts.add(&counts, &self.counted);
+        self.counted = counts;
         while let Some(event) = self.ingest.poll_event() {
             match event {
                 Event::PublishRequested(request) => self.admit(request).await,
@@ -109,9 +114,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
             }
         }
-        let counts = self.ingest.counts();
-        self.listener.counts.add(&counts, &self.counted);
-        self.counted = counts;
         true
     }
 

@@ -124,6 +124,23 @@ fn media_before_the_key_is_not_looked_at_and_soon_too_much() {
 }
 
 #[test]
+fn a_handshake_has_ten_seconds_however_it_drips() {
+    let mut now = Instant::now();
+    let mut ingest = Ingest::new(now, ([127, 0, 0, 1], 1).into(), 1);
+    for second in 0..10 {
+        assert_eq!(ingest.poll_event(), None, "after {second} s");
+        ingest.handle_bytes(now, &[3; 100]);
+        now += Duration::from_secs(1);
+        ingest.handle_timeout(now);
+    }
+    let ended = Event::Ended(Ending::Failed(IngestError::TooSlow));
+    assert_eq!(
+        (ingest.poll_event(), ingest.poll_transmit()),
+        (Some(ended), None)
+    );
+}
+
+#[test]
 fn other_protocols_are_not_answered() {
     let now = Instant::now();
     let mut ingest = Ingest::new(now, ([127, 0, 0, 1], 1).into(), 1);

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::wire::{Answer, Encoder, Wire, audio_config, picture, slice, sound, video_config};
-use crate::flv::avc::{self, AvcError};
+use crate::flv::avc::AvcError;
 use crate::flv::write;
 use crate::media::AudioCodec;
-use crate::rtmp::ingest::{Ending, IngestError, Media, RefusalCode};
+use crate::rtmp::ingest::{Ending, IngestError, Media, Refusal};
 use crate::rtmp::message::kind;
 
 /// Times of pictures and of sounds.
@@ -230,6 +230,18 @@ fn nothing_but_broken_pictures_ends() {
 }
 
 #[test]
+fn broken_metadata_are_left() {
+    let mut encoder = Encoder::publishing();
+    encoder.message(kind::DATA, 0, b"\x02\0\x0aonMetaData\x11");
+    encoder.message(kind::DATA, 0, &[5; 70_000]);
+    encoder.message(kind::DATA, 0, b"\x02\0\x06onText\x05");
+    assert_eq!(
+        (encoder.events.len(), encoder.ingest.counts().dropped_broken),
+        (0, 2)
+    );
+}
+
+#[test]
 fn frames_before_their_parameters_are_dropped() {
     let mut encoder = Encoder::publishing();
     encoder.picture(0, 0, true);
@@ -296,14 +308,9 @@ fn aggregates_come_apart() {
 #[test]
 fn the_service_can_end_it_with_words() {
     let mut encoder = Encoder::publishing();
-    let description = "B-frames: set them to 0".to_owned();
-    let refusal = crate::rtmp::Refusal {
-        code: RefusalCode::Rejected,
-        description,
-    };
+    let refusal = Refusal::b_frames();
     encoder.ingest.refuse(refusal.clone());
     encoder.drain();
     assert_eq!(encoder.ending(), Some(&Ending::Refused(refusal)));
-    assert!(encoder.has_heard("B-frames: set them to 0"));
-    assert!(avc::config(&avc::tests::RECORD).is_ok());
+    assert!(encoder.has_heard("ffmpeg: -bf 0"));
 }
