@@ -7,6 +7,7 @@ pub mod broadcast;
 pub mod card;
 pub mod encoder;
 pub mod frames;
+pub mod fmp4;
 pub mod media;
 pub mod packets;
 pub mod packing;
