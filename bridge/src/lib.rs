@@ -8,6 +8,7 @@ pub mod card;
 pub mod encoder;
 pub mod frames;
 pub mod fmp4;
+pub mod hls;
 pub mod media;
 pub mod packets;
 pub mod packing;

@@ -1,0 +1,504 @@
+//! One rendition being cut: frames become parts on the grid of their segment.
+//!
+//! A part is a stretch of its segment's grid, and is said to be just as long as the grid: no frame rate
+//! makes one too long or too short (RFC 8216bis §4.4.4.9). Only the last one of a segment is shorter.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::publication::{Opening, Part, Publication, RenditionId};
+use crate::fmp4::{AudioClock, Fragment, Sample, TrackSpec, VIDEO_TIMESCALE, VideoClock};
+
+/// How a broadcast is cut, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cadence {
+    pub(super) segment_us: i64,
+    pub(super) part_us: i64,
+    /// No segment of the leading rendition is longer.
+    pub(super) limit_us: i64,
+    /// Wall-clock time at zero in microseconds since 1970, if fragments say when they were captured.
+    pub(super) reference_us: Option<i64>,
+}
+
+/// A whole frame of any kind.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) spec: TrackSpec,
+    pub(super) at_us: i64,
+    pub(super) is_key: bool,
+    /// Of sound: how many samples it has.
+    pub(super) sample_count: u32,
+    pub(super) data: Bytes,
+}
+
+/// A rendition and its open segment.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) id: RenditionId,
+    cadence: Cadence,
+    pub(super) spec: Option<TrackSpec>,
+    map: u32,
+    clock: Clock,
+    sequence: u32,
+    pub(super) open: Option<Open>,
+    /// Frames of the open segment that are in no part yet.
+    held: Vec<Held>,
+    /// Frames from a keyframe on that begins the next segment if the leading rendition has a border here.
+    pub(super) pending: Vec<Frame>,
+    /// When the first pending one came.
+    pub(super) pending_since_us: i64,
+    /// The last segment that was begun or left out.
+    pub(super) last_msn: Option<u64>,
+    /// It lost its place: where it begins again is a discontinuity.
+    pub(super) was_interrupted: bool,
+    /// When the last frame came.
+    heard_us: i64,
+    /// How long after its time a frame comes, at worst of late.
+    lag_us: i64,
+    intervals: VecDeque<i64>,
+    last_at_us: Option<i64>,
+    /// Where the last segment ended: nothing begins before.
+    end_us: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) opening: Opening,
+    /// The stretch of the grid that is being filled.
+    slot: i64,
+    part_count: u32,
+}
+
+#[derive(Debug)]
+struct Held {
+    at_us: i64,
+    decode_time: u64,
+    /// In ticks; 0: not known before the next frame.
+    duration: u32,
+    is_key: bool,
+    data: Bytes,
+}
+
+#[derive(Debug)]
+enum Clock {
+    Video(VideoClock),
+    Audio(Option<AudioClock>),
+}
+
+/// This long after a border the others must have begun their segments.
+pub(super) const FOLLOW_US: i64 = 500_000;
+/// A part is cut without waiting for the frame after it this long after its end, the usual lag aside:
+/// at 25 frames a second and more it is out 80 ms after its newest frame, whatever comes next.
+const PATIENCE_US: i64 = 40_000;
+/// What comes later than this is no lag but a hole.
+const LAG_US_MAX: i64 = 400_000;
+/// A rendition without frames for this long does not lead. Still screens send a picture when they are
+/// asked for a keyframe, which is every two seconds.
+const SILENCE_US: i64 = 2_500_000;
+/// How many distances between frames are remembered.
+const INTERVALS_MAX: usize = 8;
+/// No source sends as many frames in a part.
+const HELD_MAX: usize = 1024;
+/// The longest a frame is said to last when the next one has not come, unless they usually last longer.
+const GUESS_US_MAX: i64 = 1_000_000;
+
+impl Lane {
+    pub(super) fn new(id: RenditionId, cadence: Cadence) -> Self {
+        Self {
+            id,
+            cadence,
+            spec: None,
+            map: 0,
+            clock: match id {
+                RenditionId::Video(_) => Clock::Video(VideoClock::default()),
+                RenditionId::Audio => Clock::Audio(None),
+            },
+            sequence: 0,
+            open: None,
+            held: Vec::new(),
+            pending: Vec::new(),
+            pending_since_us: 0,
+            last_msn: None,
+            was_interrupted: false,
+            heard_us: i64::MIN,
+            lag_us: 0,
+            intervals: VecDeque::new(),
+            last_at_us: None,
+            end_us: 0,
+        }
+    }
+
+    /// Learns from a frame how late they come and how far they are apart.
+    pub(super) fn observe(&mut self, now_us: i64, frame: &Frame) {
+        let lag_us = now_us.saturating_sub(frame.at_us).clamp(0, LAG_US_MAX);
+        self.lag_us = lag_us.max(self.lag_us - self.lag_us / 32);
+        self.heard_us = now_us;
+        if let Some(last_us) = self.last_at_us.replace(frame.at_us) {
+            self.intervals
+                .push_back(frame.at_us.saturating_sub(last_us));
+            if self.intervals.len() > INTERVALS_MAX {
+                self.intervals.pop_front();
+            }
+        }
+    }
+
+    /// Frames have come of late.
+    pub(super) fn is_alive(&self, now_us: i64) -> bool {
+        now_us.saturating_sub(self.heard_us) < SILENCE_US
+    }
+
+    /// No frame has come since a moment.
+    pub(super) fn is_silent_since(&self, since_us: i64) -> bool {
+        self.heard_us < since_us
+    }
+
+    /// The time of the broadcast up to which all frames must have come.
+    pub(super) fn settled_us(&self, now_us: i64) -> i64 {
+        now_us - self.lag_us - PATIENCE_US
+    }
+
+    /// This frame needs another initialisation segment than those before.
+    pub(super) fn is_change(&self, frame: &Frame) -> bool {
+        self.spec.as_ref().is_some_and(|spec| *spec != frame.spec)
+    }
+
+    /// How old the open segment is at a time.
+    pub(super) fn age_us(&self, at_us: i64) -> i64 {
+        let start = self.open.as_ref().map(|open| open.opening.start_us);
+        start.map_or(0, |start_us| at_us.saturating_sub(start_us))
+    }
+
+    /// Until when it may go on with the segment before a border.
+    pub(super) fn follow_until_us(&self, border: Opening) -> i64 {
+        let start = self.open.as_ref().map(|open| open.opening.start_us);
+        let start_us = start.unwrap_or(border.start_us);
+        (border.start_us + FOLLOW_US).min(start_us + self.cadence.limit_us)
+    }
+
+    /// Ends the open segment and begins the next one with `frame`.
+    ///
+    /// `false`: the frame has no place, and nothing was changed.
+    pub(super) fn begin(
+        &mut self,
+        opening: Opening,
+        frame: Frame,
+        init: Option<Bytes>,
+        out: &mut VecDeque<Publication>,
+    ) -> bool {
+        if self.is_change(&frame) {
+            // Another sample rate is another clock; the old one's frames are done with.
+            if let Clock::Audio(clock) = &mut self.clock {
+                *clock = None;
+            }
+        }
+        let Some(held) = self.place(&frame) else {
+            return false;
+        };
+        self.close(frame.at_us, Some(held.decode_time), out);
+        if let Some(bytes) = init {
+            self.map += 1;
+            self.spec = Some(frame.spec.clone());
+            out.push_back(Publication::Map {
+                rendition: self.id,
+                number: self.map,
+                spec: frame.spec,
+                bytes,
+            });
+        }
+        self.open(Opening {
+            start_us: frame.at_us,
+            ..opening
+        });
+        self.held.push(held);
+        true
+    }
+
+    /// Ends the open segment before the first held frame at or after a border, which begins the next one.
+    ///
+    /// `false`: there is no such frame yet.
+    pub(super) fn split(&mut self, opening: Opening, out: &mut VecDeque<Publication>) -> bool {
+        let later = |held: &Held| held.at_us >= opening.start_us;
+        let Some(index) = self.held.iter().position(later) else {
+            return false;
+        };
+        let tail = self.held.split_off(index);
+        let Some(first) = tail.first() else {
+            return false;
+        };
+        let start_us = first.at_us;
+        self.close(start_us, Some(first.decode_time), out);
+        self.open(Opening {
+            start_us,
+            ..opening
+        });
+        for held in tail {
+            self.hold_placed(held, out);
+        }
+        true
+    }
+
+    /// Adds a frame to the open segment. `false`: it has no place there.
+    pub(super) fn hold(&mut self, frame: &Frame, out: &mut VecDeque<Publication>) -> bool {
+        let has_room = self.open.is_some() && self.held.len() < HELD_MAX;
+        let held = has_room.then(|| self.place(frame)).flatten();
+        let Some(held) = held else {
+            return false;
+        };
+        self.hold_placed(held, out);
+        true
+    }
+
+    /// Ends the open segment at a time; with the decode time of what comes next, if that is known.
+    pub(super) fn close(
+        &mut self,
+        end_us: i64,
+        next: Option<u64>,
+        out: &mut VecDeque<Publication>,
+    ) {
+        self.publish(next, Some(end_us), out);
+        let Some(open) = self.open.take() else {
+            return;
+        };
+        let duration_us = self.cadence.clamp(end_us - open.opening.start_us);
+        self.end_us = open.opening.start_us + duration_us;
+        out.push_back(if open.part_count == 0 {
+            Publication::Gap {
+                rendition: self.id,
+                opening: open.opening,
+                duration_us,
+            }
+        } else {
+            Publication::Closed {
+                rendition: self.id,
+                duration_us,
+            }
+        });
+    }
+
+    /// Leaves a segment out.
+    pub(super) fn skip(&mut self, opening: Opening, end_us: i64, out: &mut VecDeque<Publication>) {
+        self.last_msn = Some(opening.msn);
+        // A rendition that ended a little before the border has no hole there.
+        let start_us = match opening.start_us - self.end_us {
+            ..=FOLLOW_US if self.end_us > 0 => self.end_us,
+            _ => opening.start_us,
+        };
+        let duration_us = self.cadence.clamp(end_us - start_us);
+        self.end_us = start_us + duration_us;
+        out.push_back(Publication::Gap {
+            rendition: self.id,
+            opening: Opening {
+                start_us,
+                map: self.map,
+                ..opening
+            },
+            duration_us,
+        });
+    }
+
+    /// Cuts the part whose time is over, if nothing more can come into it.
+    pub(super) fn cut_due_part(&mut self, now_us: i64, out: &mut VecDeque<Publication>) {
+        let settled_us = self.settled_us(now_us);
+        let part_us = self.cadence.part_us;
+        let Some(open) = &self.open else { return };
+        if self.held.is_empty() || settled_us < open.end_of_slot(part_us) {
+            return;
+        }
+        self.publish(None, None, out);
+        if let Some(open) = &mut self.open {
+            open.slot += 1;
+        }
+    }
+
+    /// When what has come so far is over.
+    pub(super) fn end_of_frames_us(&self) -> i64 {
+        let Some(open) = &self.open else { return 0 };
+        let listed_us = open.opening.start_us + open.slot * self.cadence.part_us;
+        let Some(last) = self.held.last() else {
+            return listed_us;
+        };
+        let rate = i64::from(self.spec.as_ref().map_or(1, TrackSpec::timescale));
+        let duration_us = match last.duration {
+            0 => self.intervals.iter().max().copied().unwrap_or(MOMENT_US),
+            ticks => i64::from(ticks) * 1_000_000 / rate,
+        };
+        (last.at_us + duration_us).min(listed_us + self.cadence.part_us)
+    }
+
+    /// Forgets everything but the numbers that must not come again.
+    pub(super) fn forget(&mut self) {
+        self.open = None;
+        self.held.clear();
+        self.pending.clear();
+        self.last_msn = None;
+        self.was_interrupted = false;
+        self.heard_us = i64::MIN;
+        self.intervals.clear();
+        self.last_at_us = None;
+    }
+
+    fn open(&mut self, opening: Opening) {
+        self.last_msn = Some(opening.msn);
+        self.was_interrupted = false;
+        self.open = Some(Open {
+            opening: Opening {
+                start_us: opening.start_us.max(self.end_us),
+                map: self.map,
+                ..opening
+            },
+            slot: 0,
+            part_count: 0,
+        });
+    }
+
+    fn place(&mut self, frame: &Frame) -> Option<Held> {
+        let (decode_time, duration) = match &mut self.clock {
+            Clock::Video(clock) => (clock.place(frame.at_us)?, 0),
+            Clock::Audio(clock) => {
+                let clock = clock.get_or_insert_with(|| AudioClock::new(frame.spec.timescale()));
+                (
+                    clock.place(frame.at_us, frame.sample_count)?,
+                    frame.sample_count,
+                )
+            }
+        };
+        Some(Held {
+            at_us: frame.at_us,
+            decode_time,
+            duration,
+            is_key: frame.is_key,
+            data: frame.data.clone(),
+        })
+    }
+
+    fn hold_placed(&mut self, held: Held, out: &mut VecDeque<Publication>) {
+        let part_us = self.cadence.part_us;
+        let Some(open) = &self.open else { return };
+        if held.at_us >= open.end_of_slot(part_us) {
+            let slot = (held.at_us - open.opening.start_us) / part_us;
+            self.publish(Some(held.decode_time), None, out);
+            if let Some(open) = &mut self.open {
+                open.slot = slot;
+            }
+        }
+        self.held.push(held);
+    }
+
+    /// Makes a part of what is held; the last one of its segment ends with it.
+    fn publish(
+        &mut self,
+        next: Option<u64>,
+        segment_end_us: Option<i64>,
+        out: &mut VecDeque<Publication>,
+    ) {
+        let Some(open) = &self.open else {
+            self.held.clear();
+            return;
+        };
+        let Some(first) = self.held.first() else {
+            return;
+        };
+        let part_us = self.cadence.part_us;
+        let duration_us = segment_end_us.map_or(part_us, |end_us| {
+            let begins_us = open.end_of_slot(part_us) - part_us;
+            (end_us - begins_us).clamp(MOMENT_US, part_us)
+        });
+        let slot_end_us = open.end_of_slot(part_us);
+        let (opening, is_first) = (open.opening, open.part_count == 0);
+        let mut fragment = Fragment::new(1, self.sequence.wrapping_add(1), first.decode_time);
+        if is_first {
+            fragment.set_begins_segment();
+        }
+        if let Some(zero_us) = self.cadence.reference_us {
+            fragment.set_reference_time(ntp(zero_us.saturating_add(first.at_us)));
+        }
+        let guess = self.guess(slot_end_us);
+        let held = std::mem::take(&mut self.held);
+        let is_independent = held.iter().any(|held| held.is_key);
+        let frame_count = u32::try_from(held.len()).unwrap_or(u32::MAX);
+        fill(&mut fragment, &held, next, guess);
+        let Some(bytes) = fragment.finish() else {
+            return;
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        if let Some(open) = &mut self.open {
+            open.part_count += 1;
+        }
+        if is_first {
+            out.push_back(Publication::Opened {
+                rendition: self.id,
+                opening,
+            });
+        }
+        out.push_back(Publication::Part {
+            rendition: self.id,
+            part: Part {
+                duration_us,
+                is_independent,
+                frame_count,
+                bytes,
+            },
+        });
+    }
+
+    /// How long the last held picture is said to last while the next one is missing, in ticks.
+    ///
+    /// Media Source Extensions end a group of frames, and with it all pictures up to the next keyframe, at a
+    /// frame that comes more than twice the duration of the one before after it: too long does no harm, too
+    /// short does.
+    fn guess(&self, slot_end_us: i64) -> u32 {
+        let usual_us = self.intervals.iter().max().copied().unwrap_or(0);
+        let generous_us = (usual_us * 4).min(GUESS_US_MAX.max(usual_us));
+        let last_us = self.held.last().map_or(slot_end_us, |held| held.at_us);
+        let duration_us = generous_us
+            .max(slot_end_us - last_us)
+            .clamp(1_000, self.cadence.limit_us);
+        u32::try_from(duration_us * i64::from(VIDEO_TIMESCALE) / 1_000_000).unwrap_or(u32::MAX)
+    }
+}
+
+impl Cadence {
+    /// What a segment may be said to last: whatever happens it must round to the target duration.
+    fn clamp(&self, duration_us: i64) -> i64 {
+        duration_us.clamp(MOMENT_US, self.limit_us + ROUNDS_US)
+    }
+}
+
+impl Open {
+    fn end_of_slot(&self, part_us: i64) -> i64 {
+        self.opening.start_us + (self.slot + 1) * part_us
+    }
+}
+
+/// Puts frames into a fragment; each lasts until the next one, the last one as long as it says or `guess`.
+fn fill(fragment: &mut Fragment, held: &[Held], next: Option<u64>, guess: u32) {
+    let mut times = held.iter().skip(1).map(|held| held.decode_time);
+    for held in held {
+        let next = times.next().or(next);
+        let duration = match next.and_then(|next| next.checked_sub(held.decode_time)) {
+            Some(duration) => u32::try_from(duration).unwrap_or(guess),
+            None if held.duration == 0 => guess,
+            None => held.duration,
+        };
+        fragment.push(Sample {
+            duration,
+            is_key: held.is_key,
+            data: held.data.clone(),
+        });
+    }
+}
+
+/// What may be added to the limit: `hls.rs` makes it 0.3 s more than the target duration.
+const ROUNDS_US: i64 = 190_000;
+/// Nothing is shorter: a duration of zero is none.
+const MOMENT_US: i64 = 1_000;
+
+/// RFC 5905 §6: seconds since 1900 and their fractions.
+fn ntp(unix_us: i64) -> u64 {
+    const UNIX_S: u64 = 2_208_988_800;
+    let unix_us = u64::try_from(unix_us).unwrap_or(0);
+    let seconds = unix_us / 1_000_000 + UNIX_S;
+    let fraction = ((unix_us % 1_000_000) << 32) / 1_000_000;
+    (seconds << 32) | fraction
+}
