@@ -18,3 +18,4 @@ pub mod timeline;
 pub mod flv;
 pub mod media;
 pub mod rtmp;
+pub mod webm;
