@@ -18,4 +18,5 @@ pub mod timeline;
 pub mod flv;
 pub mod media;
 pub mod rtmp;
+pub mod recording;
 pub mod webm;

@@ -1,0 +1,472 @@
+//! Recordings of this node: a thread and a folder for each, what is told about them, where their files are.
+//!
+//! `{dir}/{room}/{id}/` holds `recording.json`, the working files `part-0001.mp4`… while it is recorded, and
+//! `recording.mp4` (`recording-2.webm`, …) once it is finished.
+#![expect(clippy::disallowed_methods, reason = "I/O lives here")]
+
+mod finishing;
+mod folder;
+mod reading;
+#[cfg_attr(not(feature = "s3"), path = "io/no_store.rs")]
+mod store;
+mod uploading;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::{FailReason, Frame, Recording, RecordingId, RecordingSpec, RecordingState};
+use folder::Sheet;
+use writer::Writer;
+
+pub use reading::{ReadError, Reading};
+#[cfg(feature = "s3")]
+pub use store::S3Settings;
+pub use store::{Store, StoreError};
+
+/// Where recordings go, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingSettings {
+    /// The directory; made if it is not there.
+    pub dir: PathBuf,
+    /// What is to stay free of its disk, in megabytes: below, recordings end.
+    pub min_free_mb: u64,
+    /// Recordings at once.
+    pub running_max: usize,
+}
+
+impl RecordingSettings {
+    /// With 512 MB to stay free, and at most 16 recordings at once.
+    pub fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            min_free_mb: 512,
+            running_max: 16,
+        }
+    }
+}
+
+/// All recordings of this node.
+#[derive(Clone, Debug)]
+pub struct Recordings {
+    shared: Arc<Shared>,
+}
+
+/// Why a recording does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// As many run as may.
+    #[error("too many recordings")]
+    TooMany,
+    /// The disk is fuller than [`RecordingSettings::min_free_mb`] allows.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The directory cannot be written.
+    #[error("cannot be written")]
+    Io(#[source] io::Error),
+}
+
+/// Why a recording is not deleted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeleteError {
+    /// There is none of this name.
+    #[error("no such recording")]
+    Unknown,
+    /// It is still recorded or finished.
+    #[error("not finished")]
+    Busy,
+    /// The disk refuses.
+    #[error("cannot be deleted")]
+    Io(#[source] io::Error),
+    /// The store refuses.
+    #[error("cannot be deleted from the store")]
+    Store(#[source] StoreError),
+}
+
+/// What is shared by everything here.
+#[derive(Debug)]
+struct Shared {
+    settings: RecordingSettings,
+    store: Option<Store>,
+    runtime: Handle,
+    entries: Mutex<BTreeMap<RecordingId, Entry>>,
+    events: mpsc::Sender<Recording>,
+    events_lost: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    sheet: Sheet,
+    folder: PathBuf,
+    /// While it is recorded.
+    control: Option<Arc<Control>>,
+    /// Something works on its files.
+    is_busy: bool,
+}
+
+/// Between who records and the thread that writes.
+#[derive(Debug)]
+struct Control {
+    sender: SyncSender<Message>,
+    is_stopping: AtomicBool,
+    is_too_slow: AtomicBool,
+    queued_bytes: AtomicUsize,
+}
+
+enum Message {
+    Frame(Frame),
+    /// Look at `is_stopping`.
+    Stop,
+}
+
+/// Takes the frames of one recording. Dropping it stops the recording.
+#[derive(Debug)]
+pub struct Recorder {
+    control: Arc<Control>,
+}
+
+impl Recorder {
+    /// Hands a frame over, without ever waiting. `false`: the recording has ended.
+    ///
+    /// A disk that falls behind by too much ends it: [`FailReason::TooSlow`].
+    pub fn offer(&self, frame: Frame) -> bool {
+        let control = &self.control;
+        if control.is_stopping.load(Ordering::Acquire) {
+            return false;
+        }
+        let bytes = frame.bytes();
+        let queued = control.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
+        let sent = if queued.saturating_add(bytes) > QUEUE_BYTES_MAX {
+            Err(TrySendError::Full(Message::Stop))
+        } else {
+            control.sender.try_send(Message::Frame(frame))
+        };
+        match sent {
+            Ok(()) => true,
+            Err(TrySendError::Full(_)) => {
+                control.is_too_slow.store(true, Ordering::Release);
+                control.stop();
+                false
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.control.stop();
+    }
+}
+
+impl Control {
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+        // With a full queue the thread is awake and sees the flag.
+        let _ = self.sender.try_send(Message::Stop);
+    }
+}
+
+impl Recordings {
+    /// Finds what is in the directory; what a crash left unfinished is finished in a thread of its own, and
+    /// what is not in the store yet goes there. Every change of a recording's state comes through the
+    /// receiver.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn open(
+        settings: RecordingSettings,
+        store: Option<Store>,
+    ) -> io::Result<(Self, mpsc::Receiver<Recording>)> {
+        std::fs::create_dir_all(&settings.dir)?;
+        let found = folder::scan(&settings.dir)?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let mut unfinished = Vec::new();
+        let mut entries = BTreeMap::new();
+        for (folder, sheet) in found {
+            let id = sheet.recording.id.clone();
+            let is_busy = !sheet.recording.state.is_final();
+            if is_busy {
+                unfinished.push(id.clone());
+            }
+            let entry = Entry {
+                sheet,
+                folder,
+                control: None,
+                is_busy,
+            };
+            entries.insert(id, entry);
+        }
+        let shared = Arc::new(Shared {
+            settings,
+            store,
+            runtime: Handle::current(),
+            entries: Mutex::new(entries),
+            events,
+            events_lost: AtomicU64::new(0),
+        });
+        shared.resume(unfinished)?;
+        Ok((Self { shared }, receiver))
+    }
+
+    /// Starts a recording: what is offered to the recorder is written.
+    ///
+    /// # Errors
+    /// Too many run, or the disk refuses.
+    pub fn start(&self, spec: RecordingSpec) -> Result<(RecordingId, Recorder), StartError> {
+        let shared = &self.shared;
+        let running = |entry: &&Entry| entry.control.is_some();
+        if shared.entries().values().filter(running).count() >= shared.settings.running_max {
+            return Err(StartError::TooMany);
+        }
+        if !folder::has_room(&shared.settings).map_err(StartError::Io)? {
+            return Err(StartError::DiskFull);
+        }
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(|error| StartError::Io(io::Error::other(error)))?;
+        let id = RecordingId::mint(random);
+        let folder = folder::path(&shared.settings.dir, &spec.room, &id);
+        let sheet = Sheet::new(id.clone(), spec, now_ms());
+        folder::create(&folder, &sheet).map_err(StartError::Io)?;
+
+        let (sender, frames) = sync_channel(QUEUE_FRAMES_MAX);
+        let control = Arc::new(Control {
+            sender,
+            is_stopping: AtomicBool::new(false),
+            is_too_slow: AtomicBool::new(false),
+            queued_bytes: AtomicUsize::new(0),
+        });
+        let entry = Entry {
+            sheet: sheet.clone(),
+            folder: folder.clone(),
+            control: Some(Arc::clone(&control)),
+            is_busy: true,
+        };
+        shared.entries().insert(id.clone(), entry);
+        shared.tell(&sheet.recording);
+        let writer = Writer::new(Arc::clone(shared), Arc::clone(&control), folder, &sheet);
+        let ended = (Arc::clone(shared), id.clone());
+        let spawned = thread::Builder::new()
+            .name("recording".to_owned())
+            .spawn(move || ended.0.supervise(&ended.1, || writer.run(&frames)));
+        if let Err(error) = spawned {
+            shared.entries().remove(&id);
+            return Err(StartError::Io(error));
+        }
+        info!(%id, "recording started");
+        Ok((id, Recorder { control }))
+    }
+
+    /// Stops a recording; its files are finished in the background. `false`: it does not run.
+    pub fn stop(&self, id: &RecordingId) -> bool {
+        let entries = self.shared.entries();
+        let control = entries.get(id).and_then(|entry| entry.control.as_ref());
+        control.inspect(|control| control.stop()).is_some()
+    }
+
+    /// All recordings of a room, oldest first.
+    pub fn list(&self, room: &str) -> Vec<Recording> {
+        let entries = self.shared.entries();
+        let recordings = entries.values().map(|entry| &entry.sheet.recording);
+        let mut recordings: Vec<_> = recordings
+            .filter(|recording| recording.spec.room == room)
+            .cloned()
+            .collect();
+        recordings.sort_by_key(|recording| recording.started_at_ms);
+        recordings
+    }
+
+    /// One recording.
+    pub fn get(&self, id: &RecordingId) -> Option<Recording> {
+        let entries = self.shared.entries();
+        entries.get(id).map(|entry| entry.sheet.recording.clone())
+    }
+
+    /// Reads a part of a file of a recording, which is counted from 0; the range is cut to the file's end.
+    ///
+    /// # Errors
+    /// There is no such file or range, or it cannot be read.
+    pub async fn read(
+        &self,
+        id: &RecordingId,
+        file: usize,
+        range: Option<std::ops::Range<u64>>,
+    ) -> Result<Reading, ReadError> {
+        let (folder, recording) = {
+            let entries = self.shared.entries();
+            let entry = entries.get(id).ok_or(ReadError::Unknown)?;
+            (entry.folder.clone(), entry.sheet.recording.clone())
+        };
+        reading::read(
+            self.shared.store.as_ref(),
+            &folder,
+            &recording,
+            (file, range),
+        )
+        .await
+    }
+
+    /// Deletes a recording with all its files, wherever they are.
+    ///
+    /// # Errors
+    /// It is unknown or still worked on, or the disk or the store refuses.
+    pub async fn delete(&self, id: &RecordingId) -> Result<(), DeleteError> {
+        let (folder, recording) = self.shared.take_for_deleting(id)?;
+        let deleted = self.delete_files(&folder, &recording).await;
+        let mut entries = self.shared.entries();
+        if deleted.is_ok() {
+            entries.remove(id);
+        } else if let Some(entry) = entries.get_mut(id) {
+            entry.is_busy = false;
+        }
+        deleted
+    }
+
+    /// Changes of state that nobody was told, because the receiver was not read for long.
+    pub fn events_lost(&self) -> u64 {
+        self.shared.events_lost.load(Ordering::Relaxed)
+    }
+
+    async fn delete_files(&self, folder: &Path, recording: &Recording) -> Result<(), DeleteError> {
+        if let Some(store) = &self.shared.store {
+            uploading::delete(store, recording)
+                .await
+                .map_err(DeleteError::Store)?;
+        }
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DeleteError::Io(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<RecordingId, Entry>> {
+        // Each change of the map is whole before anything can panic.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finishes what a crash left, and uploads what is not stored.
+    fn resume(self: &Arc<Self>, unfinished: Vec<RecordingId>) -> io::Result<()> {
+        let finished: Vec<RecordingId> = {
+            let entries = self.entries();
+            let finished = entries.values().filter(|entry| !entry.is_busy);
+            finished
+                .map(|entry| entry.sheet.recording.id.clone())
+                .collect()
+        };
+        for id in &finished {
+            self.upload(id);
+        }
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        thread::Builder::new()
+            .name("recovery".to_owned())
+            .spawn(move || {
+                for id in &unfinished {
+                    warn!(%id, "finishing what was left unfinished");
+                    shared.supervise(id, || finishing::finish(&shared, id, None));
+                }
+            })?;
+        Ok(())
+    }
+
+    /// Runs what ends a recording, and whatever happens leaves it ended.
+    fn supervise(self: &Arc<Self>, id: &RecordingId, work: impl FnOnce()) {
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        if worked.is_err() {
+            error!(%id, "recording panicked");
+            self.change(id, |recording| {
+                recording.state = RecordingState::Failed;
+                recording.reason = Some(FailReason::Internal);
+            });
+        }
+        if let Some(entry) = self.entries().get_mut(id) {
+            entry.control = None;
+            entry.is_busy = false;
+        }
+        self.upload(id);
+    }
+
+    /// Changes what is known of a recording, writes it down, and tells it if the state is another.
+    fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Recording)) {
+        self.change_sheet(id, |sheet| change(&mut sheet.recording));
+    }
+
+    fn change_sheet(&self, id: &RecordingId, change: impl FnOnce(&mut Sheet)) {
+        let (folder, sheet, is_news) = {
+            let mut entries = self.entries();
+            let Some(entry) = entries.get_mut(id) else {
+                return;
+            };
+            let before = (entry.sheet.recording.state, entry.sheet.recording.is_stored);
+            change(&mut entry.sheet);
+            let recording = &entry.sheet.recording;
+            let is_news = before != (recording.state, recording.is_stored);
+            (entry.folder.clone(), entry.sheet.clone(), is_news)
+        };
+        if let Err(error) = folder::write_sheet(&folder, &sheet) {
+            // A full disk; the recording itself ends for it soon enough.
+            warn!(%id, %error, "the recording's description cannot be written");
+        }
+        if is_news {
+            self.tell(&sheet.recording);
+        }
+    }
+
+    /// Notes how far a recording is, in memory only.
+    fn progress(&self, id: &RecordingId, bytes: u64, (duration_ms, left_out): (u64, u64)) {
+        if let Some(entry) = self.entries().get_mut(id) {
+            let recording = &mut entry.sheet.recording;
+            recording.bytes = bytes;
+            recording.duration_ms = duration_ms;
+            recording.frames_left_out = left_out;
+        }
+    }
+
+    fn tell(&self, recording: &Recording) {
+        if self.events.try_send(recording.clone()).is_err() {
+            self.events_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn take_for_deleting(&self, id: &RecordingId) -> Result<(PathBuf, Recording), DeleteError> {
+        let mut entries = self.entries();
+        let entry = entries.get_mut(id).ok_or(DeleteError::Unknown)?;
+        if entry.is_busy {
+            return Err(DeleteError::Busy);
+        }
+        entry.is_busy = true;
+        Ok((entry.folder.clone(), entry.sheet.recording.clone()))
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// About ten seconds of video and sound.
+const QUEUE_FRAMES_MAX: usize = 1_024;
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+const EVENTS_MAX: usize = 1_024;
