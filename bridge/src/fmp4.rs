@@ -111,7 +111,9 @@ pub fn init_segment(tracks: &[TrackSpec]) -> Result<Bytes, InitError> {
         ],
     };
     ftyp.encode(&mut bytes).map_err(InitError::Boxes)?;
-    moov(tracks)?.encode(&mut bytes).map_err(InitError::Boxes)?;
+    moov(tracks)?
+        .encode(&mut bytes)
+        .map_err(InitError::Boxes)?;
     Ok(bytes.freeze())
 }
 
