@@ -111,9 +111,7 @@ pub fn init_segment(tracks: &[TrackSpec]) -> Result<Bytes, InitError> {
         ],
     };
     ftyp.encode(&mut bytes).map_err(InitError::Boxes)?;
-    moov(tracks)?
-        .encode(&mut bytes)
-        .map_err(InitError::Boxes)?;
+    moov(tracks)?.encode(&mut bytes).map_err(InitError::Boxes)?;
     Ok(bytes.freeze())
 }
 

@@ -37,7 +37,7 @@ pub use ingest::{
     RefusalCode,
 };
 pub use io::{
-    Admitted, Counts, Doors, Listener, ListenerSettings, Metric, PushSettings, PushState, Pusher,
+    Admitted, Counts, Doors, Listener, ListenerSettings, PushSettings, PushState, Pusher,
     PusherCounts,
 };
 pub use key::KeyError;

@@ -7,13 +7,17 @@
 
 mod acme;
 mod api;
+mod broadcasts;
 mod entry;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod gate;
 mod listen;
+mod live;
 mod pages;
 mod problem;
+mod recordings;
+mod rtmp;
 mod signal;
 mod test_room;
 mod tls;
@@ -32,7 +36,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use sfu::Sfu;
 
-use crate::auth::Keys;
+use crate::broadcasts::Broadcasts;
 use crate::candidates::is_local;
 use crate::config::Config;
 use crate::message::ErrorCode;
@@ -47,6 +51,7 @@ pub(crate) use gate::Gate;
 pub(crate) use listen::Listener;
 pub(crate) use net::proxy::LOCAL as PROXY_LOCAL;
 use problem::problem;
+pub(crate) use rtmp::EncoderSockets;
 pub(crate) use tls::{Tls, TlsError};
 
 /// What all routes share.
@@ -54,7 +59,8 @@ pub(crate) struct App {
     pub(crate) sfu: Arc<Sfu>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) broadcasts: Arc<Broadcasts>,
     allowed_origins: Vec<String>,
     /// `/metrics` is on `http.addr`, for callers on this machine.
     metrics_here: bool,
@@ -80,11 +86,12 @@ impl App {
         config: &Config,
         sfu: Arc<Sfu>,
         rooms: Arc<Rooms>,
-        metrics: Arc<Metrics>,
-        keys: Arc<Keys>,
+        (metrics, gate): (Arc<Metrics>, Arc<Gate>),
+        broadcasts: Arc<Broadcasts>,
     ) -> Self {
         Self {
-            gate: Gate::new(keys, &config.limits, Arc::clone(&metrics)),
+            gate,
+            broadcasts,
             sfu,
             rooms,
             metrics,
@@ -102,6 +109,7 @@ impl App {
         self.rooms.handle_timeout(now, unix_time());
         self.gate.forget_idle(now);
         self.resources.forget_gone(&self.rooms);
+        self.broadcasts.handle_timeout(now);
     }
 }
 
@@ -117,6 +125,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         )
         .merge(api)
         .merge(whip::routes())
+        .merge(live::routes(&app.broadcasts))
         .merge(pages::routes())
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -163,6 +172,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let turn = app.rooms.turn().map(TurnService::metrics);
     let mut metrics = app.sfu.metrics();
     metrics.extend(turn.unwrap_or_default());
+    metrics.extend(app.broadcasts.metrics());
     let text = app.metrics.text(&metrics);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

@@ -6,6 +6,7 @@
 //! sockets and tasks. [`Server`] is all of it, started.
 
 pub mod auth;
+mod broadcasts;
 pub mod candidates;
 pub mod cli;
 pub mod config;
@@ -23,14 +24,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use sfu::{Events, Sfu};
+use sfu::{AnnexPort, Events, Sfu};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::auth::Keys;
+use crate::broadcasts::{BroadcastEvents, Broadcasts};
 use crate::candidates::Offered;
-use crate::http::{Acme, App, Entry, HEAD_TIMEOUT, Listener, Proxies, Tls};
+use crate::http::{Acme, App, EncoderSockets, Entry, Gate, HEAD_TIMEOUT, Listener, Proxies, Tls};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn_service::TurnService;
@@ -44,6 +46,8 @@ pub struct Server {
     admin_addr: Option<SocketAddr>,
     sfu: Arc<Sfu>,
     rooms: Arc<Rooms>,
+    broadcasts: Arc<Broadcasts>,
+    rtmp_addrs: Vec<SocketAddr>,
     keys: Arc<Keys>,
     tls: Option<Tls>,
     stop: watch::Sender<bool>,
@@ -89,6 +93,9 @@ pub enum StartError {
     /// The folder for certificates by ACME cannot be used.
     #[error("http.acme_dir: {0}")]
     AcmeDir(std::io::Error),
+    /// The folder for recordings cannot be used.
+    #[error("recording.dir: {0}")]
+    Recordings(std::io::Error),
     /// The media core does not start.
     #[error("the media core does not start: {0}")]
     Media(#[from] sfu::StartError),
@@ -149,8 +156,9 @@ impl Server {
             "" => None,
             address => Some(listen("http.admin_addr", address).await?),
         };
+        let encoders = EncoderSockets::open(config, tls.as_ref()).await?;
         let turn = TurnService::open(config, listener.address())?;
-        let (sfu, events) = start_media(config, turn.as_ref())?;
+        let (sfu, events, annex) = start_media(config, turn.as_ref())?;
         let keys = Arc::new(Keys::new(config.auth.clone()));
         let rooms = Rooms::new(
             Arc::clone(&sfu),
@@ -160,13 +168,8 @@ impl Server {
         );
         let rooms = Arc::new(rooms.with_turn(turn.clone()));
         dispatch(events, Arc::downgrade(&rooms))?;
-        let app = Arc::new(App::new(
-            config,
-            Arc::clone(&sfu),
-            Arc::clone(&rooms),
-            Arc::clone(&metrics),
-            Arc::clone(&keys),
-        ));
+        let (app, broadcast_events) =
+            open_app(config, (&sfu, annex), (&rooms, &metrics), Arc::clone(&keys))?;
         let entry = Entry {
             tls: tls.clone(),
             proxies: Proxies::from_config(&config.http),
@@ -176,17 +179,20 @@ impl Server {
         };
 
         let (stop, stopped) = watch::channel(false);
-        let (addr, admin_addr) = (listener.address(), admin.as_ref().map(Listener::address));
+        let (addr, rtmp) = (listener.address(), encoders.addresses());
+        let admin_addr = admin.as_ref().map(Listener::address);
         let mut tasks = JoinSet::new();
+        let broadcasts = Arc::clone(&app.broadcasts);
+        encoders.serve(&mut tasks, &broadcasts);
+        let telling = Broadcasts::listen(Arc::downgrade(&broadcasts), broadcast_events);
+        tasks.spawn(until(stopped.clone(), telling));
         if let Some(admin) = admin {
             let routes = http::admin_routes(Arc::clone(&app));
             tasks.spawn(admin.serve(routes, Entry::plain(metrics), stopped.clone()));
         }
         tasks.spawn(listener.serve(http::routes(Arc::clone(&app)), entry, stopped.clone()));
         if let Some(acme) = acme {
-            if addr.port() != 443 {
-                tracing::info!(%addr, "ACME authorities look at port 443, which has to lead here");
-            }
+            note_acme_port(addr);
             tasks.spawn(acme.run(stopped.clone()));
         }
         tasks.spawn(tick(app, tls.clone(), stopped));
@@ -195,6 +201,8 @@ impl Server {
             admin_addr,
             sfu,
             rooms,
+            broadcasts,
+            rtmp_addrs: rtmp,
             keys,
             tls,
             stop,
@@ -210,6 +218,16 @@ impl Server {
     /// The address `/metrics` alone is served on.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
+    }
+
+    /// The addresses encoders publish to, plain ones first.
+    pub fn rtmp_addrs(&self) -> &[SocketAddr] {
+        &self.rtmp_addrs
+    }
+
+    /// The broadcasts of all rooms, and whatever else the bridge does.
+    pub fn bridge(&self) -> &bridge::Bridge {
+        self.broadcasts.bridge()
     }
 
     /// The media core.
@@ -273,6 +291,20 @@ impl Drop for Server {
     }
 }
 
+fn note_acme_port(addr: SocketAddr) {
+    if addr.port() != 443 {
+        tracing::info!(%addr, "ACME authorities look at port 443, which has to lead here");
+    }
+}
+
+/// Runs something until the server ends.
+async fn until(mut stopped: watch::Receiver<bool>, run: impl Future<Output = ()>) {
+    tokio::select! {
+        () = run => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
 async fn listen(key: &'static str, address: &str) -> Result<Listener, StartError> {
     let refused = |source| StartError::Listen {
         key,
@@ -285,17 +317,38 @@ async fn listen(key: &'static str, address: &str) -> Result<Listener, StartError
     Listener::bind(parsed).await.map_err(refused)
 }
 
-/// Starts the media core with a TURN server in every thread of it.
+/// Starts the media core with a TURN server in every thread of it, and a place beside them for the bridge.
 fn start_media(
     config: &Config,
     turn: Option<&Arc<TurnService>>,
-) -> Result<(Arc<Sfu>, Events), StartError> {
+) -> Result<(Arc<Sfu>, Events, AnnexPort), StartError> {
     let relays = turn.map(|turn| Arc::clone(turn) as Arc<dyn sfu::Relays>);
-    let (sfu, events, _annex) = Sfu::start_with(config.media.clone(), relays)?;
+    let (sfu, events, annex) = Sfu::start_with(config.media.clone(), relays)?;
     if let Some(turn) = turn {
         turn.set_tcp_port(sfu.tcp_port());
     }
-    Ok((Arc::new(sfu), events))
+    Ok((Arc::new(sfu), events, annex))
+}
+
+/// What all routes share, with the bridge started.
+fn open_app(
+    config: &Config,
+    (sfu, annex): (&Arc<Sfu>, AnnexPort),
+    (rooms, metrics): (&Arc<Rooms>, &Arc<Metrics>),
+    keys: Arc<Keys>,
+) -> Result<(Arc<App>, BroadcastEvents), StartError> {
+    let gate = Gate::new(Arc::clone(&keys), &config.limits, Arc::clone(metrics));
+    let gate = Arc::new(gate);
+    let started = Broadcasts::start(config, annex, (rooms, &gate), keys);
+    let (broadcasts, events) = started.map_err(StartError::Recordings)?;
+    let app = App::new(
+        config,
+        Arc::clone(sfu),
+        Arc::clone(rooms),
+        (Arc::clone(metrics), gate),
+        Arc::new(broadcasts),
+    );
+    Ok((Arc::new(app), events))
 }
 
 /// Hands the core's events to the rooms, on a thread of its own because waiting for them blocks.

@@ -130,6 +130,16 @@ impl Broadcast {
         self.sessions().active_count(now, self.active())
     }
 
+    /// A whole segment is there: it can be watched.
+    pub fn is_ready(&self) -> bool {
+        *self.segments.borrow() > 0
+    }
+
+    /// Watching it takes a token.
+    pub fn is_protected(&self) -> bool {
+        self.settings.playback == super::Playback::Token
+    }
+
     /// When something was asked for last.
     pub fn requested_at(&self) -> Option<Instant> {
         *lock(&self.requested_at)

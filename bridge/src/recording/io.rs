@@ -166,6 +166,13 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// Nothing more is taken: somebody stopped the recording, or it failed.
+    pub fn has_ended(&self) -> bool {
+        self.control.is_stopping.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.control.stop();

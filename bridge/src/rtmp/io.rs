@@ -26,7 +26,7 @@ use crate::rtmp::failures::{Failures, network};
 use crate::rtmp::ingest::{Media, PublishRequest, Refusal};
 use connection::Connection;
 
-pub use counts::{Counts, Metric};
+pub use counts::Counts;
 pub use pusher::{PushSettings, PushState, Pusher, PusherCounts};
 
 /// What the service decides about encoders.

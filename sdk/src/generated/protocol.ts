@@ -63,7 +63,7 @@ topic?: string, };
 /**
  * Why something was refused or ended; the text form is stable.
  */
-export type ErrorCode = "bad_message" | "unknown_type" | "unsupported_version" | "unauthorized" | "token_expired" | "forbidden" | "room_not_found" | "room_full" | "room_closed" | "duplicate_identity" | "removed" | "not_found" | "conflict" | "bad_sdp" | "codec_unsupported" | "stale_offer" | "publish_denied" | "subscribe_denied" | "limit_exceeded" | "rate_limited" | "too_large" | "resume_unknown" | "slow_consumer" | "idle" | "server_shutdown" | "internal";
+export type ErrorCode = "bad_message" | "unknown_type" | "unsupported_version" | "unauthorized" | "token_expired" | "forbidden" | "room_not_found" | "room_full" | "room_closed" | "duplicate_identity" | "removed" | "not_found" | "conflict" | "bad_sdp" | "codec_unsupported" | "stale_offer" | "publish_denied" | "subscribe_denied" | "limit_exceeded" | "rate_limited" | "too_large" | "resume_unknown" | "slow_consumer" | "idle" | "aac_unavailable" | "server_shutdown" | "internal";
 
 /**
  * The first frame.

@@ -2,7 +2,7 @@
 #![allow(unused_qualifications, reason = "the macro for paths writes some")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use sfu::TrackId;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -56,6 +58,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(get_participant, remove_participant))
         .routes(routes!(change_track))
         .routes(routes!(get_ice_servers))
+        .merge(super::broadcasts::routes())
+        .merge(super::recordings::routes())
         .merge(super::test_room::routes())
 }
 
@@ -371,7 +375,12 @@ fn verify(app: &App, ends: Ends, headers: &HeaderMap) -> Result<Grants, Problem>
         .verify_bearer(Instant::now(), ends.remote.ip(), headers)?)
 }
 
-fn moderate(app: &App, ends: Ends, headers: &HeaderMap, room: &str) -> Result<(), Problem> {
+pub(super) fn moderate(
+    app: &App,
+    ends: Ends,
+    headers: &HeaderMap,
+    room: &str,
+) -> Result<(), Problem> {
     let grants = verify(app, ends, headers)?;
     let text = "the token does not allow moderating this room";
     grants
@@ -401,11 +410,18 @@ fn part<T>(
     Ok((items, last))
 }
 
-fn bad_body(error: &JsonRejection) -> Problem {
+pub(super) fn bad_body(error: &JsonRejection) -> Problem {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => problem(ErrorCode::TooLarge, "a body is at most 256 KiB"),
         _ => problem(ErrorCode::BadMessage, error.body_text()),
     }
+}
+
+/// A moment as RFC 3339 has it, to the second.
+pub(super) fn timestamp(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at).replace_nanosecond(0);
+    let text = at.ok().and_then(|at| at.format(&Rfc3339).ok());
+    text.unwrap_or_default()
 }
 
 fn no_room() -> Problem {

@@ -79,6 +79,8 @@ error_codes! {
     SlowConsumer = "slow_consumer", 408;
     /// Nothing was heard of the client for too long.
     Idle = "idle", 408;
+    /// This build has no AAC, without which an RTMP target would get no sound.
+    AacUnavailable = "aac_unavailable", 409;
     /// The server is going down.
     ServerShutdown = "server_shutdown", 503;
     /// A fault of the server.
@@ -157,6 +159,7 @@ impl From<ErrorCode> for CloseCode {
             ErrorCode::Idle => Self::Idle,
             ErrorCode::Internal => Self::Internal,
             ErrorCode::NotFound
+            | ErrorCode::AacUnavailable
             | ErrorCode::Conflict
             | ErrorCode::BadSdp
             | ErrorCode::CodecUnsupported

@@ -47,6 +47,13 @@ impl Room {
         }
     }
 
+    /// Whether a track has pictures; `None` when there is no such track.
+    pub fn has_pictures(&self, track: TrackId) -> Option<bool> {
+        let publisher = self.publishers.get(&track)?;
+        let track = self.sessions.get(publisher)?.tracks.get(&track)?;
+        Some(track.kind == crate::message::Kind::Video)
+    }
+
     /// Everyone in the room, hidden ones included.
     pub fn participants(&self) -> Vec<Participant> {
         self.sessions

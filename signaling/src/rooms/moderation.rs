@@ -64,6 +64,14 @@ impl Rooms {
         Ok(id)
     }
 
+    /// A track of a room: the room's id, and whether it has pictures.
+    pub fn track(&self, name: &str, track: TrackId) -> Option<(RoomId, bool)> {
+        let cell = self.cell(name)?;
+        let occupied = cell.lock();
+        let has_video = occupied.room.has_pictures(track)?;
+        Some((occupied.room.id(), has_video))
+    }
+
     /// Says who gets a room's media beside those who are in it.
     pub fn set_outside(&self, now: Instant, room: RoomId, outside: Outside) {
         let cell = self.directory().by_id.get(&room).cloned();

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sfu::{Metric, MetricKind};
+
 use crate::rtmp::ingest::IngestCounts;
 
 /// Counters of all connections of encoders.
@@ -25,21 +27,6 @@ pub struct Counts {
     jumps: AtomicU64,
 }
 
-/// One value as Prometheus shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// Its name.
-    pub name: &'static str,
-    /// What it counts, in one sentence.
-    pub help: &'static str,
-    /// Whether it goes up and down.
-    pub is_gauge: bool,
-    /// The one label, from a closed set.
-    pub label: Option<(&'static str, &'static str)>,
-    /// The value.
-    pub value: u64,
-}
-
 impl Counts {
     /// All of it.
     pub fn metrics(&self) -> Vec<Metric> {
@@ -61,7 +48,7 @@ impl Counts {
         let frames = [("video", &self.pictures), ("audio", &self.sounds)];
         let mut metrics = vec![
             Metric {
-                is_gauge: true,
+                kind: MetricKind::Gauge,
                 ..metric("plenum_rtmp_connections", CONNECTIONS, &self.connections)
             },
             metric("plenum_rtmp_admitted_total", ADMITTED, &self.admitted),
@@ -108,7 +95,7 @@ fn metric(name: &'static str, help: &'static str, count: &AtomicU64) -> Metric {
     Metric {
         name,
         help,
-        is_gauge: false,
+        kind: MetricKind::Counter,
         label: None,
         value: count.load(Ordering::Relaxed),
     }

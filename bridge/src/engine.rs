@@ -1,0 +1,506 @@
+//! The bridge's thread: what rooms say goes to the broadcasts, recordings and encoders they are about.
+//!
+//! It looks at what has come every 10 ms while there is something to do, so that media threads never
+//! have to wake it, and sleeps otherwise.
+#![expect(clippy::disallowed_methods, reason = "I/O lives here")]
+
+mod channel;
+mod encoders;
+mod room;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use net::Mailbox;
+use sfu::annex::Heard;
+use sfu::{AnnexPort, ParticipantId, RoomId, TrackId};
+use tokio::sync::{mpsc, oneshot};
+
+use channel::Channel;
+pub(crate) use channel::{Beginning, Hls};
+use encoders::{Encoders, Hearing};
+use room::{Consumer, RoomTap};
+
+use crate::handle::BridgeEvent;
+use crate::listing::{BroadcastId, Ending, Target};
+use crate::program::Follow;
+use crate::recording::Recorder;
+use crate::rtmp::{Media, Refusal};
+use crate::take::Take;
+
+/// Between two looks while there is something to do.
+const TURN: Duration = Duration::from_millis(10);
+/// Orders carried out between two looks at rooms.
+const ORDERS_PER_TURN: usize = 512;
+
+/// What the thread is told.
+pub(crate) enum Order {
+    /// A broadcast begins.
+    Begin(Box<Beginning>),
+    /// A broadcast ends.
+    End(BroadcastId),
+    /// A broadcast follows someone else.
+    Follow(BroadcastId, Follow),
+    /// Someone wants to watch a broadcast that rests.
+    Wake(BroadcastId),
+    /// A broadcast goes to one more target.
+    Push(BroadcastId, Arc<Target>),
+    /// A broadcast goes to a target no more.
+    Unpush(BroadcastId, u32),
+    /// A track is recorded.
+    Record(RoomId, TrackId, Recorder),
+    /// An encoder has connected.
+    Connected {
+        participant: ParticipantId,
+        room: RoomId,
+        identity: String,
+        end: oneshot::Sender<Refusal>,
+    },
+    /// An encoder sends something.
+    Media(ParticipantId, Media),
+    /// An encoder's connection has ended.
+    Disconnected(ParticipantId),
+    /// All ends.
+    Stop,
+}
+
+/// The thread's state.
+pub(crate) struct Engine {
+    pub(crate) port: AnnexPort,
+    pub(crate) orders: Arc<Mailbox<Order>>,
+    pub(crate) events: mpsc::Sender<BridgeEvent>,
+    pub(crate) publish_grace: Duration,
+    pub(crate) counts: Arc<EngineCounts>,
+    rooms: HashMap<RoomId, RoomTap>,
+    /// In which room a track is.
+    tracks: HashMap<TrackId, RoomId>,
+    channels: Vec<Channel>,
+    takes: Vec<Taking>,
+    encoders: Encoders,
+    next_consumer: u64,
+    is_stopping: bool,
+}
+
+/// A recording of a track.
+struct Taking {
+    room: RoomId,
+    consumer: Consumer,
+    take: Take,
+    recorder: Recorder,
+}
+
+/// What the thread counts.
+#[derive(Debug, Default)]
+pub(crate) struct EngineCounts {
+    /// Broadcasts that run.
+    pub(crate) broadcasts: AtomicU64,
+    /// Tracks that are recorded.
+    pub(crate) takes: AtomicU64,
+    /// Packets heard.
+    pub(crate) packets: AtomicU64,
+    /// Microseconds worked.
+    pub(crate) busy_us: AtomicU64,
+    /// Broadcasts and recordings ended by a panic.
+    pub(crate) panics: AtomicU64,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        port: AnnexPort,
+        orders: Arc<Mailbox<Order>>,
+        events: mpsc::Sender<BridgeEvent>,
+        publish_grace: Duration,
+        counts: Arc<EngineCounts>,
+    ) -> Self {
+        Self {
+            port,
+            orders,
+            events,
+            publish_grace,
+            counts,
+            rooms: HashMap::new(),
+            tracks: HashMap::new(),
+            channels: Vec::new(),
+            takes: Vec::new(),
+            encoders: Encoders::default(),
+            next_consumer: 0,
+            is_stopping: false,
+        }
+    }
+
+    /// Turns until it is told to stop.
+    pub(crate) fn run(mut self) {
+        while !self.is_stopping && !self.port.is_stopped() {
+            let time = match self.is_busy() {
+                true => Some(TURN),
+                false => None,
+            };
+            let orders = Arc::clone(&self.orders);
+            self.port.wait(time, std::os::fd::AsFd::as_fd(&*orders));
+            let now = Instant::now();
+            self.turn(now);
+            let worked = u64::try_from(now.elapsed().as_micros()).unwrap_or(0);
+            self.counts.busy_us.fetch_add(worked, Ordering::Relaxed);
+        }
+        for channel in self.channels.drain(..) {
+            channel.end(Ending::Stopped);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        let is_idle = self.channels.is_empty() && self.takes.is_empty() && self.encoders.is_empty();
+        !is_idle || self.port.is_waiting()
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.port.receive();
+        self.take_orders(now);
+        while let Some(heard) = self.port.annex().poll_heard() {
+            self.handle_heard(now, heard);
+        }
+        self.encoders.tell_levels(now, self.port.annex());
+        self.turn_channels(now);
+        self.turn_takes(now);
+        for participant in self.encoders.gone(now, self.publish_grace) {
+            // Its session ends with it, and that ends its tracks.
+            self.tell(BridgeEvent::EncoderGone { participant });
+            self.forget_encoder(participant);
+        }
+        self.port.send(now);
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let counts = &self.counts;
+        counts
+            .broadcasts
+            .store(count(self.channels.len()), Ordering::Relaxed);
+        counts
+            .takes
+            .store(count(self.takes.len()), Ordering::Relaxed);
+    }
+
+    fn take_orders(&mut self, now: Instant) {
+        self.orders.clear_wake();
+        let mut orders = std::collections::VecDeque::new();
+        let has_more = self.orders.take(ORDERS_PER_TURN, &mut orders);
+        for order in orders {
+            self.carry_out(now, order);
+        }
+        if has_more {
+            self.orders.wake();
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, order: Order) {
+        match order {
+            Order::Begin(beginning) => self.begin(now, *beginning),
+            Order::End(id) => self.end(id, Ending::Stopped),
+            Order::Follow(id, follow) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.follow(follow);
+                }
+            }
+            Order::Wake(id) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.wake(now);
+                }
+            }
+            Order::Push(id, target) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.add_target(target);
+                }
+            }
+            Order::Unpush(id, target) => {
+                if let Some(channel) = self.channel(id) {
+                    channel.remove_target(target);
+                }
+            }
+            Order::Record(room, track, recorder) => self.record(now, room, track, recorder),
+            Order::Connected {
+                participant,
+                room,
+                identity,
+                end,
+            } => {
+                self.enter(room);
+                self.encoders
+                    .connect(now, participant, (room, identity), end);
+            }
+            Order::Media(participant, media) => {
+                let annex = self.port.annex();
+                let hearing = self.encoders.handle_media(now, participant, media, annex);
+                self.hear_locally(now, hearing);
+            }
+            Order::Disconnected(participant) => self.encoders.disconnect(now, participant),
+            Order::Stop => self.is_stopping = true,
+        }
+    }
+
+    fn channel(&mut self, id: BroadcastId) -> Option<&mut Channel> {
+        self.channels
+            .iter_mut()
+            .find(|channel| channel.listing.id == id)
+    }
+
+    fn begin(&mut self, now: Instant, beginning: Beginning) {
+        let room = beginning.room;
+        let story = self.enter(room);
+        let consumer = self.next_consumer();
+        let channel = Channel::begin(now, consumer, beginning, &story);
+        self.channels.push(channel);
+        self.tell(BridgeEvent::RoomChanged { room });
+    }
+
+    fn record(&mut self, now: Instant, room: RoomId, track: TrackId, recorder: Recorder) {
+        self.enter(room);
+        let consumer = self.next_consumer();
+        let story = self.story(room);
+        let known = story.into_iter().find_map(|heard| match heard {
+            Heard::Track(known) if known.id == track => Some(*known),
+            _ => None,
+        });
+        let Some(known) = known else {
+            // It ended in this very moment, and so does its recording: the recorder is dropped.
+            self.release(room);
+            return;
+        };
+        self.takes.push(Taking {
+            room,
+            consumer,
+            take: Take::new(now, known),
+            recorder,
+        });
+    }
+
+    fn next_consumer(&mut self) -> Consumer {
+        self.next_consumer += 1;
+        Consumer(self.next_consumer)
+    }
+
+    /// One more does something with a room; what is known of it.
+    fn enter(&mut self, room: RoomId) -> Vec<Heard> {
+        self.rooms.entry(room).or_default().users += 1;
+        self.port.annex().enter(room);
+        self.story(room)
+    }
+
+    fn story(&self, room: RoomId) -> Vec<Heard> {
+        let mut story = self.encoders.story(room);
+        story.extend(
+            self.rooms
+                .get(&room)
+                .map(RoomTap::story)
+                .unwrap_or_default(),
+        );
+        story
+    }
+
+    /// One less does something with a room.
+    fn release(&mut self, room: RoomId) {
+        let Some(tap) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        tap.users = tap.users.saturating_sub(1);
+        if tap.users == 0 {
+            self.rooms.remove(&room);
+            self.tracks.retain(|_, of| *of != room);
+            self.port.annex().leave(room);
+        }
+    }
+
+    /// What encoders publish here is not heard from the shards.
+    fn hear_locally(&mut self, now: Instant, hearing: Hearing) {
+        for (room, heard) in hearing {
+            self.hand_on(now, room, &heard);
+        }
+    }
+
+    fn handle_heard(&mut self, now: Instant, heard: Heard) {
+        let room = match &heard {
+            Heard::Track(track) => {
+                self.tracks.insert(track.id, track.room);
+                Some(track.room)
+            }
+            Heard::State { track, .. } | Heard::Clock { track, .. } => {
+                self.tracks.get(track).copied()
+            }
+            Heard::Packet(packet) => {
+                self.counts.packets.fetch_add(1, Ordering::Relaxed);
+                self.tracks.get(&packet.track).copied()
+            }
+            Heard::Ended { track } => self.tracks.remove(track),
+            Heard::Speakers { room, .. } => Some(*room),
+            Heard::Removed { participant } => return self.forget_encoder(*participant),
+            Heard::RoomClosed { room } => return self.close(*room),
+            // Encoders decide themselves when they send keyframes.
+            Heard::KeyframeWanted { .. } | Heard::Muted { .. } => None,
+        };
+        let Some(room) = room else {
+            return;
+        };
+        if let Some(tap) = self.rooms.get_mut(&room) {
+            tap.note(&heard);
+        }
+        self.hand_on(now, room, &heard);
+    }
+
+    fn hand_on(&mut self, now: Instant, room: RoomId, heard: &Heard) {
+        let mut failed = Vec::new();
+        for channel in self
+            .channels
+            .iter_mut()
+            .filter(|channel| channel.room == room)
+        {
+            let taken = catch_unwind(AssertUnwindSafe(|| channel.handle_heard(now, heard)));
+            if taken.is_err() {
+                failed.push(channel.listing.id);
+            }
+        }
+        for taking in self.takes.iter_mut().filter(|taking| taking.room == room) {
+            taking.take.handle_heard(now, heard);
+        }
+        if let Heard::Ended { track } = heard {
+            self.end_takes(|taking| taking.take.track() == *track);
+        }
+        self.fail(&failed);
+    }
+
+    fn turn_channels(&mut self, now: Instant) {
+        let mut ended = Vec::new();
+        let mut failed = Vec::new();
+        for channel in &mut self.channels {
+            let Some(tap) = self.rooms.get_mut(&channel.room) else {
+                continue;
+            };
+            let annex = self.port.annex();
+            let turned = catch_unwind(AssertUnwindSafe(|| channel.turn(now, tap, annex)));
+            match turned {
+                Ok(None) => {}
+                Ok(Some(ending)) => ended.push((channel.listing.id, ending)),
+                Err(_) => failed.push(channel.listing.id),
+            }
+        }
+        for (id, ending) in ended {
+            self.end(id, ending);
+        }
+        self.fail(&failed);
+    }
+
+    /// A panic over a broadcast ends that broadcast and nothing else.
+    fn fail(&mut self, failed: &[BroadcastId]) {
+        for id in failed {
+            tracing::error!(broadcast = %id, "a panic ended a broadcast");
+            self.counts.panics.fetch_add(1, Ordering::Relaxed);
+            self.end(*id, Ending::Failed);
+        }
+    }
+
+    fn turn_takes(&mut self, now: Instant) {
+        for taking in &mut self.takes {
+            taking.take.handle_timeout(now);
+            if let Some(tap) = self.rooms.get_mut(&taking.room) {
+                while let Some(ask) = taking.take.poll_ask() {
+                    tap.carry_out(self.port.annex(), taking.consumer, ask);
+                }
+            }
+            while let Some(frame) = taking.take.poll_frame() {
+                // One that has ended is looked for below.
+                taking.recorder.offer(frame);
+            }
+        }
+        self.end_takes(|taking| taking.recorder.has_ended());
+    }
+
+    fn end_takes(&mut self, is_over: impl Fn(&Taking) -> bool) {
+        let over: Vec<Taking> = self
+            .takes
+            .extract_if(.., |taking| is_over(taking))
+            .collect();
+        for taking in over {
+            if let Some(tap) = self.rooms.get_mut(&taking.room) {
+                tap.forget(self.port.annex(), taking.consumer);
+            }
+            let room = taking.room;
+            // Its recorder is dropped, which finishes the recording.
+            drop(taking);
+            self.release(room);
+            self.tell(BridgeEvent::RoomChanged { room });
+        }
+    }
+
+    fn end(&mut self, id: BroadcastId, ending: Ending) {
+        let place = self
+            .channels
+            .iter()
+            .position(|channel| channel.listing.id == id);
+        let Some(place) = place else {
+            return;
+        };
+        let channel = self.channels.swap_remove(place);
+        let (room, consumer) = (channel.room, channel.consumer);
+        if let Some(tap) = self.rooms.get_mut(&room) {
+            tap.forget(self.port.annex(), consumer);
+        }
+        if catch_unwind(AssertUnwindSafe(|| channel.end(ending))).is_err() {
+            self.counts.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::info!(broadcast = %id, ?ending, "broadcast ended");
+        self.release(room);
+        self.tell(BridgeEvent::RoomChanged { room });
+    }
+
+    fn forget_encoder(&mut self, participant: ParticipantId) {
+        if let Some(room) = self.encoders.remove(participant) {
+            self.release(room);
+        }
+    }
+
+    /// A room has ended, and all that was done with it.
+    fn close(&mut self, room: RoomId) {
+        let of = |channel: &&Channel| channel.room == room;
+        let ids: Vec<BroadcastId> = self
+            .channels
+            .iter()
+            .filter(of)
+            .map(|c| c.listing.id)
+            .collect();
+        for id in ids {
+            self.end(id, Ending::RoomClosed);
+        }
+        self.end_takes(|taking| taking.room == room);
+        for participant in self.encoders.in_room(room) {
+            self.forget_encoder(participant);
+        }
+        self.rooms.remove(&room);
+        self.tracks.retain(|_, of| *of != room);
+    }
+
+    fn tell(&self, event: BridgeEvent) {
+        if self.events.try_send(event).is_err() {
+            tracing::warn!("the service does not hear what becomes of broadcasts");
+        }
+    }
+}
+
+/// The wall clock of an instant as NTP has it: seconds since 1900 and their fraction, 32 bits each.
+fn ntp_of(at: Instant) -> u64 {
+    /// From 1900 to 1970.
+    const EPOCH: u64 = 2_208_988_800;
+    let ago = at.elapsed();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    let since = since.saturating_sub(ago);
+    let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
+    (since.as_secs().wrapping_add(EPOCH)) << 32 | fraction
+}
+
+/// The wire form of an extended timestamp.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is asked for"
+)]
+fn low_u32(timestamp: u64) -> u32 {
+    timestamp as u32
+}

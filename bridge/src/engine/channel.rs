@@ -1,0 +1,269 @@
+//! One broadcast with all that carries it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sfu::RoomId;
+use sfu::annex::{Annex, Heard};
+
+use super::room::{Consumer, RoomTap};
+use crate::broadcast::{Broadcast, Sample};
+use crate::flv::FlvFeed;
+use crate::hls::{self, Packager};
+use crate::listing::{Ending, Listing, Progress, Target};
+use crate::media::{AudioCodec, AudioFrame};
+use crate::recording::{Frame, Recorder};
+use crate::rungs::Placed;
+
+/// Between two times that it is told how the broadcast is.
+const TELL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One broadcast with all that carries it.
+pub(super) struct Channel {
+    pub(super) listing: Arc<Listing>,
+    pub(super) room: RoomId,
+    pub(super) consumer: Consumer,
+    broadcast: Broadcast,
+    hls: Option<Hls>,
+    flv: Option<Arc<FlvFeed>>,
+    targets: Vec<Arc<Target>>,
+    recorder: Option<Recorder>,
+    /// What a recording has its sound in.
+    recorded: AudioCodec,
+    /// It ends when nobody has published for this long.
+    empty_timeout: Duration,
+    empty_since: Option<Instant>,
+    tell_at: Option<Instant>,
+}
+
+/// A broadcast as HLS.
+pub(crate) struct Hls {
+    pub(crate) packager: Packager,
+    pub(crate) store: Arc<hls::Broadcast>,
+    /// What it has its sound in.
+    pub(crate) audio: AudioCodec,
+    /// It stops when nobody has watched for this long.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) begun_at: Instant,
+}
+
+/// What a channel begins with.
+pub(crate) struct Beginning {
+    pub(crate) listing: Arc<Listing>,
+    pub(crate) room: RoomId,
+    pub(crate) broadcast: Broadcast,
+    pub(crate) hls: Option<Hls>,
+    pub(crate) flv: Option<Arc<FlvFeed>>,
+    pub(crate) targets: Vec<Arc<Target>>,
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) recorded: AudioCodec,
+    pub(crate) empty_timeout: Duration,
+}
+
+impl Channel {
+    /// Begins with what is known of its room.
+    pub(super) fn begin(
+        now: Instant,
+        consumer: Consumer,
+        with: Beginning,
+        story: &[Heard],
+    ) -> Self {
+        let mut channel = Self {
+            listing: with.listing,
+            room: with.room,
+            consumer,
+            broadcast: with.broadcast,
+            hls: with.hls,
+            flv: with.flv,
+            targets: with.targets,
+            recorder: with.recorder,
+            recorded: with.recorded,
+            empty_timeout: with.empty_timeout,
+            empty_since: None,
+            tell_at: None,
+        };
+        for heard in story {
+            channel.handle_heard(now, heard);
+        }
+        channel
+    }
+
+    pub(super) fn handle_heard(&mut self, now: Instant, heard: &Heard) {
+        self.broadcast.handle_heard(now, heard);
+    }
+
+    /// Follows someone else.
+    pub(super) fn follow(&mut self, follow: crate::program::Follow) {
+        self.broadcast.follow(follow);
+    }
+
+    /// Goes to one more target, or to one less.
+    pub(super) fn add_target(&mut self, target: Arc<Target>) {
+        // Where there was no AAC before, there is now; it was tried when the target was.
+        self.broadcast.add_audio(AudioCodec::Aac).ok();
+        self.targets.push(target);
+    }
+
+    pub(super) fn remove_target(&mut self, id: u32) {
+        self.targets.retain(|target| target.id != id);
+    }
+
+    /// Someone wants to watch it.
+    pub(super) fn wake(&mut self, now: Instant) {
+        if let Err(error) = self.broadcast.resume(now) {
+            tracing::error!(%error, "a broadcast does not go on");
+        }
+    }
+
+    /// Lets time pass, and carries what came of it. `Some`: it ends.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        tap: &mut RoomTap,
+        annex: &mut Annex,
+    ) -> Option<Ending> {
+        self.rest_if_idle(now);
+        self.broadcast.handle_timeout(now);
+        let now_us = self.broadcast.timeline().at_us(now);
+        while let Some(ask) = self.broadcast.poll_ask() {
+            tap.carry_out(annex, self.consumer, ask);
+        }
+        while let Some(sample) = self.broadcast.poll_sample() {
+            match sample {
+                Sample::Video(placed) => self.carry_picture(now_us, placed),
+                Sample::Audio(frame) => self.carry_sound(now_us, frame),
+            }
+        }
+        if let Some(hls) = &mut self.hls {
+            if self.broadcast.is_running() {
+                hls.packager.advance(now_us);
+            }
+            hls.publish();
+        }
+        if self.tell_at.is_none_or(|at| at <= now) {
+            self.tell_at = Some(now + TELL_INTERVAL);
+            self.tell();
+        }
+        if self.recorder.as_ref().is_some_and(Recorder::has_ended) {
+            self.recorder = None;
+            if self.is_carried_nowhere() {
+                return Some(Ending::Stopped);
+            }
+        }
+        self.is_abandoned(now).then_some(Ending::Empty)
+    }
+
+    /// Ends everything that carries it.
+    pub(super) fn end(mut self, ending: Ending) {
+        if let Some(hls) = &mut self.hls {
+            hls.packager.finish();
+            hls.publish();
+        }
+        if let Some(flv) = &self.flv {
+            flv.end();
+        }
+        self.listing.end(ending);
+    }
+
+    fn carry_picture(&mut self, now_us: i64, placed: Placed) {
+        let Placed {
+            rung,
+            is_cut,
+            frame,
+        } = placed;
+        if rung == 0 {
+            if let Some(flv) = &self.flv {
+                flv.send_video(&frame);
+            }
+            for target in &self.targets {
+                target.pusher.send_video(&frame);
+            }
+            if let Some(recorder) = &self.recorder {
+                recorder.offer(Frame::Video(frame.clone()));
+            }
+        }
+        if let (Some(hls), Ok(rung)) = (&mut self.hls, u8::try_from(rung)) {
+            if is_cut && rung == 0 {
+                hls.packager.discontinue();
+            }
+            hls.packager.push_video(now_us, rung, frame);
+            hls.publish();
+        }
+    }
+
+    fn carry_sound(&mut self, now_us: i64, frame: AudioFrame) {
+        let codec = frame.config.codec;
+        if codec == AudioCodec::Aac {
+            if let Some(flv) = &self.flv {
+                flv.send_audio(&frame);
+            }
+            for target in &self.targets {
+                target.pusher.send_audio(&frame);
+            }
+        }
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| codec == self.recorded) {
+            recorder.offer(Frame::Audio(frame.clone()));
+        }
+        if let Some(hls) = self.hls.as_mut().filter(|hls| hls.audio == codec) {
+            hls.packager.push_audio(now_us, frame);
+            hls.publish();
+        }
+    }
+
+    /// It was recorded and nothing else.
+    fn is_carried_nowhere(&self) -> bool {
+        self.hls.is_none() && self.targets.is_empty()
+    }
+
+    /// Stops while it is carried to nobody, if it may.
+    fn rest_if_idle(&mut self, now: Instant) {
+        let Some(hls) = &mut self.hls else {
+            return;
+        };
+        let Some(idle_timeout) = hls.idle_timeout else {
+            return;
+        };
+        let is_carried = !self.targets.is_empty()
+            || self.recorder.is_some()
+            || self.flv.as_ref().is_some_and(|flv| flv.viewers() > 0);
+        if !is_carried && self.broadcast.is_running() && hls.is_idle(now, idle_timeout) {
+            self.broadcast.pause();
+            hls.packager.pause();
+            hls.publish();
+            hls.store.set_asleep();
+            tracing::info!(broadcast = %self.listing.id, "nobody watches: paused");
+        }
+    }
+
+    fn is_abandoned(&mut self, now: Instant) -> bool {
+        if self.broadcast.has_publishers() {
+            self.empty_since = None;
+            return false;
+        }
+        let since = *self.empty_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= self.empty_timeout
+    }
+
+    fn tell(&self) {
+        self.listing.tell(Progress {
+            shown: self.broadcast.shown().clone(),
+            follow: self.broadcast.rule().clone(),
+            is_paused: !self.broadcast.is_running(),
+            has_publishers: self.broadcast.has_publishers(),
+        });
+    }
+}
+
+impl Hls {
+    /// Nobody has asked for anything for this long, if ever.
+    fn is_idle(&self, now: Instant, idle_timeout: Duration) -> bool {
+        let since = self.store.requested_at().unwrap_or(self.begun_at);
+        now.saturating_duration_since(since) >= idle_timeout
+    }
+
+    fn publish(&mut self) {
+        while let Some(publication) = self.packager.poll() {
+            self.store.publish(publication);
+        }
+    }
+}
