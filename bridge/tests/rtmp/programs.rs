@@ -96,20 +96,19 @@ impl Sample {
     pub(crate) fn repeated(
         &self,
     ) -> impl Iterator<Item = (Option<VideoFrame>, Option<AudioFrame>)> {
-        let mut sounds = (0..)
-            .flat_map(|round| {
-                self.audio.iter().map(move |frame| AudioFrame {
-                    at_us: frame.at_us + round * LENGTH_US,
-                    ..frame.clone()
-                })
+        // Each goes on where it ended: the last sound is not over when the last picture is.
+        let sounds = self.audio.iter().cycle().zip(0..);
+        let mut sounds = sounds
+            .map(|(frame, place)| AudioFrame {
+                at_us: sound_us(place),
+                ..frame.clone()
             })
             .peekable();
-        (0..)
-            .flat_map(|round| {
-                self.video.iter().map(move |frame| VideoFrame {
-                    at_us: frame.at_us + round * LENGTH_US,
-                    ..frame.clone()
-                })
+        let pictures = self.video.iter().cycle().zip(0..);
+        pictures
+            .map(|(frame, place)| VideoFrame {
+                at_us: place * 40_000,
+                ..frame.clone()
             })
             .flat_map(move |picture| {
                 let before =
@@ -121,7 +120,9 @@ impl Sample {
     }
 }
 
-const LENGTH_US: i64 = 4_000_000;
+fn sound_us(place: i64) -> i64 {
+    place * 1024 * 1_000_000 / 44_100
+}
 
 /// Out of a byte stream (H.264 annex B) whose pictures have one slice each.
 fn pictures_of(stream: &[u8]) -> Vec<VideoFrame> {
@@ -193,7 +194,7 @@ fn sounds_of(mut stream: &[u8]) -> Vec<AudioFrame> {
     while let [_, _, _, high, middle, low, _, ..] = stream {
         let length =
             usize::from(*high & 3) << 11 | usize::from(*middle) << 3 | usize::from(*low >> 5);
-        let at_us = i64::try_from(frames.len()).unwrap() * 1024 * 1_000_000 / 44_100;
+        let at_us = sound_us(i64::try_from(frames.len()).unwrap());
         let data = Bytes::copy_from_slice(&stream[7..length]);
         frames.push(AudioFrame {
             config: Arc::clone(&config),

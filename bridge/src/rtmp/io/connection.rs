@@ -23,6 +23,8 @@ pub(super) struct Connection<S> {
     admitted: Option<Admitted>,
     buffer: Vec<u8>,
     counted: IngestCounts,
+    /// The encoder said so.
+    is_done: bool,
 }
 
 /// What the socket, the service or the clock had to say.
@@ -43,6 +45,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             admitted: None,
             buffer: vec![0; READ_BYTES],
             counted: IngestCounts::default(),
+            is_done: false,
         }
     }
 
@@ -109,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::PublishRequested(request) => self.admit(request).await,
                 Event::Media(media) => self.give(media).await,
                 Event::Ended(ending) => {
+                    self.is_done = ending == Ending::Unpublished;
                     self.count_ending(&ending);
                     return false;
                 }
@@ -184,11 +188,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Closes; reads on for a moment, or what was sent last would be lost to a reset.
+    /// Closes; reads on for a moment, or what was sent last would be lost to a reset. An encoder that is done
+    /// closes first: some take it for an error if we do.
     async fn linger(&mut self) {
         self.admitted = None;
+        let is_done = self.is_done;
         let ends = async {
-            let _ = self.stream.shutdown().await;
+            if !is_done {
+                let _ = self.stream.shutdown().await;
+            }
             let mut left = LINGER_BYTES;
             while let Ok(length @ 1..) = self.stream.read(&mut self.buffer).await {
                 left = left.saturating_sub(length);
