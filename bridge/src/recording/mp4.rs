@@ -1,18 +1,24 @@
 //! A fragmented MP4 file being written: each fragment is appended whole.
+//!
+//! Keyframes of H264 carry their parameter sets once more. A finished file has a sample entry for each
+//! configuration, which is all that Apple's players and ffmpeg need; Chromium reads only the first entry.
+#![warn(clippy::indexing_slicing)]
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::fmp4::{
     AudioClock, Fragment, InitError, Sample, TrackSpec, VIDEO_TIMESCALE, VideoClock, init_segment,
 };
-use crate::media::{AudioConfig, AudioFrame, VideoConfig, VideoFrame};
+use crate::media::{AudioConfig, AudioFrame, VideoCodec, VideoConfig, VideoFrame};
 
 /// Writes fragments of one or two tracks.
 #[derive(Debug)]
 pub(super) struct Mp4Writer {
     zero_us: i64,
+    /// What keyframes begin with.
+    parameter_sets: Bytes,
     video: Option<Track<VideoClock>>,
     audio: Option<Track<AudioClock>>,
     sequence: u32,
@@ -48,6 +54,8 @@ impl Mp4Writer {
         audio: Option<&Arc<AudioConfig>>,
     ) -> Result<(Self, Bytes), InitError> {
         let mut specs = Vec::new();
+        let h264 = video.filter(|config| config.codec == VideoCodec::H264);
+        let parameter_sets = h264.and_then(|config| parameter_sets(&config.record));
         let mut id = 0;
         let video = video.map(|config| {
             specs.push(TrackSpec::Video(Arc::clone(config)));
@@ -62,6 +70,7 @@ impl Mp4Writer {
         let init = init_segment(&specs)?;
         let writer = Self {
             zero_us,
+            parameter_sets: parameter_sets.unwrap_or_default(),
             video,
             audio,
             sequence: 0,
@@ -79,12 +88,17 @@ impl Mp4Writer {
         track.finish_last(Some(at));
         let cut = self.cut(at_us, frame.is_key);
         self.bytes += frame.data.len();
+        let data = if frame.is_key && !self.parameter_sets.is_empty() {
+            [&self.parameter_sets[..], &frame.data].concat().into()
+        } else {
+            frame.data.clone()
+        };
         let track = self.video.as_mut()?;
         track.last = Some(Waiting {
             at,
             duration: VIDEO_TIMESCALE / 30,
             is_key: frame.is_key,
-            data: frame.data.clone(),
+            data,
         });
         cut
     }
@@ -181,7 +195,46 @@ impl<C> Track<C> {
     }
 }
 
+/// The parameter sets of an `avcC` record (ISO/IEC 14496-15 §5.3.3.1) as NAL units in a frame: each after
+/// its length as 4 bytes.
+fn parameter_sets(record: &[u8]) -> Option<Bytes> {
+    let mut sets = BytesMut::new();
+    let (count, mut rest) = record.get(5..)?.split_first()?;
+    let mut count = count & 0x1f;
+    for _ in 0..2 {
+        for _ in 0..count {
+            let (length, after) = rest.split_first_chunk()?;
+            let length = u16::from_be_bytes(*length);
+            let (set, after) = after.split_at_checked(length.into())?;
+            sets.put_u32(length.into());
+            sets.put_slice(set);
+            rest = after;
+        }
+        // First sequence parameter sets, then picture parameter sets.
+        let Some((next, after)) = rest.split_first() else {
+            break;
+        };
+        (count, rest) = (*next, after);
+    }
+    Some(sets.freeze())
+}
+
 /// A fragment is lost in a crash.
 const FRAGMENT_US: i64 = 1_000_000;
 const FRAGMENT_US_MAX: i64 = 2_000_000;
 const FRAGMENT_BYTES_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameter_sets_come_out_of_their_record_and_cut_ones_do_not() {
+        let record = [1, 66, 0, 31, 0xff, 0xe1, 0, 2, 0x67, 7, 1, 0, 1, 0x68, 0xfd, 0xf8];
+        let sets = parameter_sets(&record).unwrap();
+        assert_eq!(sets[..], [0, 0, 0, 2, 0x67, 7, 0, 0, 0, 1, 0x68]);
+        for length in [0, 5, 7, 9] {
+            assert_eq!(parameter_sets(&record[..length]), None, "{length}");
+        }
+    }
+}
