@@ -18,7 +18,7 @@ mod io;
 mod mp4;
 mod muxer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! WebM (RFC 9559, RFC 8794): VP8, VP9 and AV1 with Opus.
 //!
-//! [`WebmWriter`] makes bytes that only ever are appended: what was written so far plays. [`finish`] makes
+//! [`WebmWriter`] makes bytes that only ever are appended: what was written so far plays. [`finish()`] makes
 //! of it a file that can be seeked in; it reads what is there, and so does the same after a crash.
 //! The writer is ours: all it needs is a dozen elements, known sizes and places to patch, and the crates
 //! there are either bring a model of all of Matroska or C++ code.

@@ -7,6 +7,8 @@
 mod finishing;
 mod folder;
 mod reading;
+mod recorder;
+mod shared;
 #[cfg_attr(not(feature = "s3"), path = "io/no_store.rs")]
 mod store;
 mod uploading;
@@ -15,22 +17,23 @@ mod writer;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::info;
 
-use super::{FailReason, Frame, Recording, RecordingId, RecordingSpec, RecordingState};
+use super::{Recording, RecordingId, RecordingSpec};
 use folder::Sheet;
+use shared::{Entry, Shared};
 use writer::Writer;
 
 pub use reading::{ReadError, Reading};
+pub use recorder::Recorder;
 #[cfg(feature = "s3")]
 pub use store::S3Settings;
 pub use store::{Store, StoreError};
@@ -94,97 +97,6 @@ pub enum DeleteError {
     /// The store refuses.
     #[error("cannot be deleted from the store")]
     Store(#[source] StoreError),
-}
-
-/// What is shared by everything here.
-#[derive(Debug)]
-struct Shared {
-    settings: RecordingSettings,
-    store: Option<Store>,
-    runtime: Handle,
-    entries: Mutex<BTreeMap<RecordingId, Entry>>,
-    events: mpsc::Sender<Recording>,
-    events_lost: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    sheet: Sheet,
-    folder: PathBuf,
-    /// While it is recorded.
-    control: Option<Arc<Control>>,
-    /// Something works on its files.
-    is_busy: bool,
-}
-
-/// Between who records and the thread that writes.
-#[derive(Debug)]
-struct Control {
-    sender: SyncSender<Message>,
-    is_stopping: AtomicBool,
-    is_too_slow: AtomicBool,
-    queued_bytes: AtomicUsize,
-}
-
-enum Message {
-    Frame(Frame),
-    /// Look at `is_stopping`.
-    Stop,
-}
-
-/// Takes the frames of one recording. Dropping it stops the recording.
-#[derive(Debug)]
-pub struct Recorder {
-    control: Arc<Control>,
-}
-
-impl Recorder {
-    /// Hands a frame over, without ever waiting. `false`: the recording has ended.
-    ///
-    /// A disk that falls behind by too much ends it: [`FailReason::TooSlow`].
-    pub fn offer(&self, frame: Frame) -> bool {
-        let control = &self.control;
-        if control.is_stopping.load(Ordering::Acquire) {
-            return false;
-        }
-        let bytes = frame.bytes();
-        let queued = control.queued_bytes.fetch_add(bytes, Ordering::AcqRel);
-        let sent = if queued.saturating_add(bytes) > QUEUE_BYTES_MAX {
-            Err(TrySendError::Full(Message::Stop))
-        } else {
-            control.sender.try_send(Message::Frame(frame))
-        };
-        match sent {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                control.is_too_slow.store(true, Ordering::Release);
-                control.stop();
-                false
-            }
-            Err(TrySendError::Disconnected(_)) => false,
-        }
-    }
-}
-
-impl Recorder {
-    /// Nothing more is taken: somebody stopped the recording, or it failed.
-    pub fn has_ended(&self) -> bool {
-        self.control.is_stopping.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        self.control.stop();
-    }
-}
-
-impl Control {
-    fn stop(&self) {
-        self.is_stopping.store(true, Ordering::Release);
-        // With a full queue the thread is awake and sees the flag.
-        let _ = self.sender.try_send(Message::Stop);
-    }
 }
 
 impl Recordings {
@@ -252,13 +164,7 @@ impl Recordings {
         let sheet = Sheet::new(id.clone(), spec, now_ms());
         folder::create(&folder, &sheet).map_err(StartError::Io)?;
 
-        let (sender, frames) = sync_channel(QUEUE_FRAMES_MAX);
-        let control = Arc::new(Control {
-            sender,
-            is_stopping: AtomicBool::new(false),
-            is_too_slow: AtomicBool::new(false),
-            queued_bytes: AtomicUsize::new(0),
-        });
+        let (recorder, control, frames) = Recorder::new();
         let entry = Entry {
             sheet: sheet.clone(),
             folder: folder.clone(),
@@ -277,7 +183,7 @@ impl Recordings {
             return Err(StartError::Io(error));
         }
         info!(%id, "recording started");
-        Ok((id, Recorder { control }))
+        Ok((id, recorder))
     }
 
     /// Stops a recording; its files are finished in the background. `false`: it does not run.
@@ -363,109 +269,6 @@ impl Recordings {
     }
 }
 
-impl Shared {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<RecordingId, Entry>> {
-        // Each change of the map is whole before anything can panic.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Finishes what a crash left, and uploads what is not stored.
-    fn resume(self: &Arc<Self>, unfinished: Vec<RecordingId>) -> io::Result<()> {
-        let finished: Vec<RecordingId> = {
-            let entries = self.entries();
-            let finished = entries.values().filter(|entry| !entry.is_busy);
-            finished
-                .map(|entry| entry.sheet.recording.id.clone())
-                .collect()
-        };
-        for id in &finished {
-            self.upload(id);
-        }
-        if unfinished.is_empty() {
-            return Ok(());
-        }
-        let shared = Arc::clone(self);
-        thread::Builder::new()
-            .name("recovery".to_owned())
-            .spawn(move || {
-                for id in &unfinished {
-                    warn!(%id, "finishing what was left unfinished");
-                    shared.supervise(id, || finishing::finish(&shared, id, None));
-                }
-            })?;
-        Ok(())
-    }
-
-    /// Runs what ends a recording, and whatever happens leaves it ended.
-    fn supervise(self: &Arc<Self>, id: &RecordingId, work: impl FnOnce()) {
-        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-        if worked.is_err() {
-            error!(%id, "recording panicked");
-            self.change(id, |recording| {
-                recording.state = RecordingState::Failed;
-                recording.reason = Some(FailReason::Internal);
-            });
-        }
-        if let Some(entry) = self.entries().get_mut(id) {
-            entry.control = None;
-            entry.is_busy = false;
-        }
-        self.upload(id);
-    }
-
-    /// Changes what is known of a recording, writes it down, and tells it if the state is another.
-    fn change(&self, id: &RecordingId, change: impl FnOnce(&mut Recording)) {
-        self.change_sheet(id, |sheet| change(&mut sheet.recording));
-    }
-
-    fn change_sheet(&self, id: &RecordingId, change: impl FnOnce(&mut Sheet)) {
-        let (folder, sheet, is_news) = {
-            let mut entries = self.entries();
-            let Some(entry) = entries.get_mut(id) else {
-                return;
-            };
-            let before = (entry.sheet.recording.state, entry.sheet.recording.is_stored);
-            change(&mut entry.sheet);
-            let recording = &entry.sheet.recording;
-            let is_news = before != (recording.state, recording.is_stored);
-            (entry.folder.clone(), entry.sheet.clone(), is_news)
-        };
-        if let Err(error) = folder::write_sheet(&folder, &sheet) {
-            // A full disk; the recording itself ends for it soon enough.
-            warn!(%id, %error, "the recording's description cannot be written");
-        }
-        if is_news {
-            self.tell(&sheet.recording);
-        }
-    }
-
-    /// Notes how far a recording is, in memory only.
-    fn progress(&self, id: &RecordingId, bytes: u64, (duration_ms, left_out): (u64, u64)) {
-        if let Some(entry) = self.entries().get_mut(id) {
-            let recording = &mut entry.sheet.recording;
-            recording.bytes = bytes;
-            recording.duration_ms = duration_ms;
-            recording.frames_left_out = left_out;
-        }
-    }
-
-    fn tell(&self, recording: &Recording) {
-        if self.events.try_send(recording.clone()).is_err() {
-            self.events_lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn take_for_deleting(&self, id: &RecordingId) -> Result<(PathBuf, Recording), DeleteError> {
-        let mut entries = self.entries();
-        let entry = entries.get_mut(id).ok_or(DeleteError::Unknown)?;
-        if entry.is_busy {
-            return Err(DeleteError::Busy);
-        }
-        entry.is_busy = true;
-        Ok((entry.folder.clone(), entry.sheet.recording.clone()))
-    }
-}
-
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -473,7 +276,4 @@ fn now_ms() -> u64 {
     })
 }
 
-/// About ten seconds of video and sound.
-const QUEUE_FRAMES_MAX: usize = 1_024;
-const QUEUE_BYTES_MAX: usize = 32 << 20;
 const EVENTS_MAX: usize = 1_024;

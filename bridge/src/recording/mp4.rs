@@ -230,7 +230,9 @@ mod tests {
 
     #[test]
     fn parameter_sets_come_out_of_their_record_and_cut_ones_do_not() {
-        let record = [1, 66, 0, 31, 0xff, 0xe1, 0, 2, 0x67, 7, 1, 0, 1, 0x68, 0xfd, 0xf8];
+        let record = [
+            1, 66, 0, 31, 0xff, 0xe1, 0, 2, 0x67, 7, 1, 0, 1, 0x68, 0xfd, 0xf8,
+        ];
         let sets = parameter_sets(&record).unwrap();
         assert_eq!(sets[..], [0, 0, 0, 2, 0x67, 7, 0, 0, 0, 1, 0x68]);
         for length in [0, 5, 7, 9] {

@@ -55,7 +55,7 @@ struct Part {
 
 #[derive(Debug)]
 enum Writer {
-    Mp4(Mp4Writer),
+    Mp4(Box<Mp4Writer>),
     WebM(WebmWriter),
 }
 
@@ -204,7 +204,7 @@ impl Part {
             Container::Mp4 => {
                 let begun = Mp4Writer::begin(zero_us, video.as_ref(), audio.as_ref());
                 let (writer, bytes) = begun.ok()?;
-                (Writer::Mp4(writer), bytes)
+                (Writer::Mp4(Box::new(writer)), bytes)
             }
             Container::WebM => {
                 let begun = WebmWriter::begin(zero_us, video.as_ref(), audio.as_ref());

@@ -6,7 +6,7 @@
 mod checking;
 mod crashing;
 mod files;
-mod media;
+pub(crate) mod media;
 mod running;
 #[cfg(feature = "s3")]
 mod storing;

@@ -1,7 +1,10 @@
+use std::process::Command;
+
 use fdk_aac::enc::{AudioObjectType, BitRate, ChannelMode, Encoder, EncoderParams, Transport};
 
 use super::super::{AacError, AacIngest, OpusPacket};
 use super::*;
+use crate::recording::tests::media::has_ffmpeg;
 
 const FREQUENCY: f64 = 400.0;
 
@@ -168,4 +171,36 @@ fn a_garbage_config_is_refused() {
         let refused = AacIngest::new(config, None).err();
         assert!(matches!(refused, Some(AacError::Config(_))), "{config:?}");
     }
+}
+
+#[test]
+fn surround_is_mixed_down() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let source = "aevalsrc=exprs='0|0|0.3*sin(2*PI*400*t)|0|0|0':c=5.1:s=48000:d=2";
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", source])
+        .args(["-c:a", "aac", "-b:a", "256k", "-f", "adts", "-"])
+        .output()
+        .unwrap();
+    // ISO/IEC 14496-3 §1.A.2.2: the length has 13 bits, and headers are 7 bytes long.
+    let (mut rest, mut frames) = (&made.stdout[..], Vec::new());
+    while let [_, _, _, high, middle, low, ..] = *rest {
+        let length = usize::from(high & 3) << 11 | usize::from(middle) << 3 | usize::from(low >> 5);
+        frames.push(rest[7..length].to_vec());
+        rest = &rest[length..];
+    }
+    let config = [0x11, 0x80 | 6 << 3];
+    let packets = ingest(&config, &frames, |index| index as f64 * 1_024.0 / 48_000.0);
+    let heard = decode(&packets);
+    // The centre is heard on both sides.
+    let (left, _) = measure(&heard[48_000..72_000], FREQUENCY, 0.0);
+    let right: Vec<Sample> = heard[48_000..72_000]
+        .iter()
+        .map(|[l, r]| [*r, *l])
+        .collect();
+    let (right, _) = measure(&right, FREQUENCY, 0.0);
+    assert!((0.08..0.3).contains(&left), "{left}");
+    assert!((left - right).abs() < 0.01, "{left} {right}");
 }

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::super::faststart::{Movie, RemuxError, Remuxed};
 use super::super::{Container, FailReason, RecordedFile, RecordingId, RecordingState};
-use super::Shared;
 use super::folder::PartFile;
+use super::shared::Shared;
 use crate::webm::{self, FinishError};
 
 /// Makes the files of a recording, and with them its end: ready, or failed for this reason.

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::super::{Recording, RecordingId};
 use super::folder::{self, SHEET};
+use super::shared::{Entry, Shared};
 use super::store::{Store, StoreError};
-use super::{Entry, Shared};
 
 impl Shared {
     /// Uploads a recording in the background if there is a store and it has files that are not there.

@@ -11,8 +11,10 @@ use tracing::warn;
 
 use super::super::muxer::{Beginning, Muxer, Output};
 use super::super::{FailReason, RecordingId, RecordingState};
+use super::finishing;
 use super::folder::{self, PartFile, Sheet};
-use super::{Control, Message, Shared, finishing};
+use super::recorder::{Control, Message};
+use super::shared::Shared;
 
 /// Appends to working files until it is stopped or the disk refuses.
 pub(super) struct Writer {

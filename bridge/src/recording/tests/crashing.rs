@@ -99,7 +99,7 @@ fn cut_anywhere_whole_fragments_remain() {
     let (webm, _) = mux(&together(&pictures, &sound), None);
     let scratch = Scratch::new();
     let (mut whole, mut empty) = (0, 0);
-    for keep in (1..=20).map(|step| step * 50 - 13) {
+    for keep in (1..=10).map(|step| step * 100 - 57) {
         let (container, priming, bytes) = &mp4[0];
         assert_eq!(*container, Container::Mp4);
         let cut = &bytes[..bytes.len() * keep / 1_000];
@@ -125,7 +125,7 @@ fn cut_anywhere_whole_fragments_remain() {
             plays(&path);
         }
     }
-    assert!(whole >= 10 && empty >= 1, "{whole} {empty}");
+    assert!(whole >= 5 && empty >= 1, "{whole} {empty}");
 }
 
 proptest! {

@@ -1,8 +1,9 @@
 //! Frames to record.
 
+use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -10,7 +11,7 @@ use crate::audio::{AudioEncoder, TICK_SAMPLES};
 use crate::media::{AudioCodec, AudioFrame, VideoCodec, VideoConfig, VideoFrame};
 
 /// Whether there is an ffmpeg; without one, a test that needs it has nothing to do.
-pub(super) fn has_ffmpeg() -> bool {
+pub(crate) fn has_ffmpeg() -> bool {
     let version = Command::new("ffmpeg")
         .arg("-version")
         .stdout(Stdio::null())
@@ -46,33 +47,12 @@ pub(super) fn video(
         ),
     };
     let source = format!("testsrc=size={width}x{height}:rate=30:duration={seconds}");
-    let mut command = Command::new("ffmpeg");
-    command.args([
-        "-v", "error", "-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p",
-    ]);
-    command.args(options.split(' '));
-    command.args([
-        "-g",
-        "30",
-        "-keyint_min",
-        "30",
-        "-threads",
-        "1",
-        "-f",
-        format,
-        "-",
-    ]);
-    let made = command.output().unwrap();
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let made = made(&source, options, format);
     let (record, frames) = match codec {
-        VideoCodec::H264 => h264(&made.stdout),
-        VideoCodec::Vp8 => (Bytes::new(), ivf(&made.stdout)),
-        VideoCodec::Vp9 => (Bytes::from_static(VPCC), ivf(&made.stdout)),
-        VideoCodec::Av1 => av1(&made.stdout),
+        VideoCodec::H264 => h264(&made),
+        VideoCodec::Vp8 => (Bytes::new(), ivf(&made)),
+        VideoCodec::Vp9 => (Bytes::from_static(VPCC), ivf(&made)),
+        VideoCodec::Av1 => av1(&made),
     };
     let config = Arc::new(VideoConfig {
         codec,
@@ -88,6 +68,26 @@ pub(super) fn video(
         data,
     };
     (0..).zip(frames).map(frame).collect()
+}
+
+/// What ffmpeg makes of a source; made once.
+fn made(source: &str, options: &str, format: &str) -> Arc<Vec<u8>> {
+    static MADE: Mutex<BTreeMap<String, Arc<Vec<u8>>>> = Mutex::new(BTreeMap::new());
+    let mut all = MADE.lock().unwrap();
+    let one = all.entry(format!("{source} {options}")).or_insert_with(|| {
+        let made = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", source])
+            .args(["-pix_fmt", "yuv420p"])
+            .args(options.split(' '))
+            .args(["-g", "30", "-keyint_min", "30", "-threads", "1"])
+            .args(["-f", format, "-"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{said}");
+        Arc::new(made.stdout)
+    });
+    Arc::clone(one)
 }
 
 /// The same pictures of H264 with 30 kB of filler data each (ITU-T H.264 §7.3.2.7).
