@@ -74,8 +74,8 @@ fn the_pace_settles_without_swinging_for_an_hour() {
             error += 960.0 * (drift - correction);
             worst = worst.max(error.abs());
         }
-        // 2 ms for clocks 200 ppm apart; those 3000 ppm apart lag a little more and stay in step too.
-        let bound = if drift < 0.001 { 96.0 } else { 480.0 };
+        // 1 ms for clocks 200 ppm apart; those 3000 ppm apart lag a little more and stay in step too.
+        let bound = if drift < 0.001 { 48.0 } else { 480.0 };
         assert!(worst < bound, "{drift}: {worst} samples");
     }
 }
@@ -100,7 +100,7 @@ fn a_source_whose_clock_is_fast_stays_in_step_and_does_not_click() {
     for packet in 0..1_000 {
         let samples: Vec<Sample> = (0..960)
             .map(|index| {
-                let phase = f64::from(packet * 960 + index) / 48_000.0 * 440.0 * TAU;
+                let phase = f64::from(packet * 960 + index) / 48_000.0 * 100.0 * TAU;
                 [(0.5 * phase.sin()) as f32; 2]
             })
             .collect();
@@ -113,12 +113,12 @@ fn a_source_whose_clock_is_fast_stays_in_step_and_does_not_click() {
             mixed.extend_from_slice(&tick);
         }
     }
-    let heard = 440.0 / (1.0 - 200e-6);
+    let heard = 100.0 / (1.0 - 200e-6);
     for (second, samples) in mixed.chunks(4_800).enumerate().skip(1) {
         let start = second as f64 * 0.1;
         worst = worst.max(lateness_ms(samples, heard, start).abs());
     }
-    // Half a period is 1.1 ms: more could not be told.
-    assert!(worst < 1.05, "{worst} ms");
-    assert!(steepest(&mixed) < 0.5 * 440.0 * TAU as f32 / 48_000.0 * 1.02);
+    // Half a period is 5 ms: more could not be told.
+    assert!(worst < 1.0, "{worst} ms");
+    assert!(steepest(&mixed) < 0.5 * 100.0 * TAU as f32 / 48_000.0 * 1.02);
 }
