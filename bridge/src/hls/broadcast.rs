@@ -55,7 +55,6 @@ struct Shelf {
     windows: BTreeMap<RenditionId, Window>,
     /// Of each rendition, whole and as delta update; gone with its next change.
     rendered: BTreeMap<(RenditionId, bool), Arc<Text>>,
-    is_ended: bool,
 }
 
 /// A playlist, shared by all who wait for the same one.
@@ -212,18 +211,20 @@ impl Broadcast {
         Ok(id)
     }
 
+    /// Ends a session that nothing came of.
+    pub(super) fn end_session(&self, session: &str) {
+        self.sessions().end(session);
+    }
+
     /// The multivariant playlist as soon as a whole segment is there; URIs as `uri` writes them.
-    pub(super) async fn multivariant(
-        &self,
-        uri: &(dyn Fn(Resource) -> String + Sync),
-    ) -> (String, bool) {
+    pub(super) async fn multivariant(&self, uri: &(dyn Fn(Resource) -> String + Sync)) -> String {
         let mut changes = self.segments.subscribe();
         loop {
             {
                 let shelf = self.shelf();
                 let windows: Vec<&Window> = shelf.windows.values().collect();
                 if let Some(text) = multivariant(&windows, uri) {
-                    return (text, shelf.is_ended);
+                    return text;
                 }
             }
             // The sender is ours, so it cannot be gone.
@@ -390,7 +391,6 @@ impl Shelf {
                 self.windows
                     .values_mut()
                     .for_each(|window| window.is_ended = true);
-                self.is_ended = true;
                 *is_segment = true;
                 return None;
             }

@@ -131,7 +131,13 @@ async fn index(
         broadcast.settings().patience(),
         broadcast.multivariant(&uri),
     );
-    let (text, _) = waited.await.map_err(|_| Problem::NotYet)?;
+    let Ok(text) = waited.await else {
+        // Whoever comes again must not find themselves watching already.
+        if let Some(session) = &session {
+            broadcast.end_session(session);
+        }
+        return Err(Problem::NotYet);
+    };
     let cache = match session {
         Some(_) => Cache::Private,
         None => Cache::Live,

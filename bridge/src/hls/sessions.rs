@@ -125,6 +125,11 @@ impl Sessions {
             .count()
     }
 
+    /// Ends one session.
+    pub(super) fn end(&mut self, id: &str) {
+        self.sessions.remove(id);
+    }
+
     /// Ends all sessions of a user.
     pub(super) fn end_user(&mut self, user: &str) {
         self.sessions
