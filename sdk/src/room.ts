@@ -29,6 +29,11 @@ export interface RoomOptions {
   autoSubscribe?: boolean
   /** `publishers`: do not list participants without a track. Default `all`. */
   roster?: 'all' | 'publishers'
+  /**
+   * False: takes part without picture and sound, neither sent nor received. Messages then go over
+   * the signaling socket, and no peer connection is made. Default true.
+   */
+  media?: boolean
   /** Leave when the page is closed, reloaded or left. Default true. */
   leaveWithPage?: boolean
   /** Passed to RTCPeerConnection. */
@@ -51,6 +56,7 @@ export type RoomState = 'disconnected' | 'connecting' | 'connected' | 'reconnect
 export class Room extends Emitter<RoomEvents> {
   readonly localParticipant: LocalParticipant
   readonly #options: RoomOptions
+  readonly #hasMedia: boolean
   readonly #playback: Playback
   readonly #view: AdaptiveView
   readonly #roster: Roster
@@ -71,7 +77,8 @@ export class Room extends Emitter<RoomEvents> {
   constructor(options: RoomOptions = {}) {
     super()
     this.#options = options
-    this.#autoSubscribe = options.autoSubscribe ?? true
+    this.#hasMedia = options.media ?? true
+    this.#autoSubscribe = this.#hasMedia && (options.autoSubscribe ?? true)
     this.#playback = new Playback((canPlay) => this.emit('audioPlaybackBlocked', !canPlay))
     this.#view = new AdaptiveView(options.adaptiveStream ?? true, (set) => this.#session?.notify({ t: 'view', set }))
     this.localParticipant = this.#makeLocal()
@@ -183,6 +190,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** Receives every track, present and future, or none but those asked for one by one. */
   async setAutoSubscribe(on: boolean): Promise<void> {
+    if (on && !this.#hasMedia) throw withoutMedia()
     this.#autoSubscribe = on
     if (this.#session?.isOpen) await this.#request({ t: 'subscribe', all: on })
   }
@@ -231,9 +239,8 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   async #hello(resume: boolean): Promise<Omit<Hello, 'v' | 'resume'>> {
-    if (!resume) {
-      this.#openPeer()
-      this.#firstOffer = await this.#peer!.firstOffer()
+    if (!resume && this.#hasMedia) {
+      this.#firstOffer = await this.#openPeer().firstOffer()
     }
     const offer = resume ? undefined : this.#firstOffer
     return {
@@ -248,7 +255,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   /** A new connection for a new stay; what was published goes into its first offer. */
-  #openPeer(): void {
+  #openPeer(): Peer {
     this.#peer?.close()
     this.#roster.clearSlots()
     const peer = new Peer(this.#options.rtcConfig ?? {}, {
@@ -263,10 +270,11 @@ export class Room extends Emitter<RoomEvents> {
     }
     this.#peer = peer
     for (const publication of this.localParticipant.publications) peer.add(publication)
+    return peer
   }
 
   #welcomed(welcome: Welcome, how: Beginning): void {
-    const peer = this.#peer!
+    const peer = this.#peer
     this.#name = welcome.room.name
     this.#metadata = welcome.room.metadata
     this.#participantCount = welcome.room.participants
@@ -274,15 +282,15 @@ export class Room extends Emitter<RoomEvents> {
     this.#canDeflate = welcome.features.includes('sdpz')
     this.localParticipant.update(welcome.self)
     this.localParticipant.grants = welcome.grants
-    peer.setIceServers(welcome.iceServers, how !== 'resumed')
+    peer?.setIceServers(welcome.iceServers, how !== 'resumed')
     this.#state = 'connected'
     if (how === 'joined') this.emit('connected')
     if (how !== 'resumed' || welcome.resync) {
       this.#roster.restore(welcome)
       this.#view.reset()
     }
-    if (how === 'resumed') this.#resumed(welcome, peer)
-    else void this.#acceptFirst(welcome, peer)
+    if (peer && how === 'resumed') this.#resumed(welcome, peer)
+    else if (peer) void this.#acceptFirst(welcome, peer)
     if (how !== 'joined') this.emit('reconnected')
   }
 
@@ -375,6 +383,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   async #publish(publication: LocalPublication, signal?: AbortSignal): Promise<void> {
+    if (!this.#hasMedia) throw withoutMedia()
     if (this.#peer) {
       this.#peer.add(publication)
       this.#peer.negotiate()
@@ -404,6 +413,14 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   async #send(payload: Uint8Array, { to, topic = '', reliable = true, signal }: SendOptions): Promise<void> {
+    const overSocket = () => this.#request({ t: 'send', topic, data64: toBase64(payload), ...(to ? { to } : {}) })
+    if (!this.#hasMedia) {
+      if (this.#session && payload.length > this.#sendBytesMax) {
+        throw new PlenumError('too_large', `without media a message has at most ${this.#sendBytesMax} bytes`)
+      }
+      await overSocket()
+      return
+    }
     const channels = this.#peer?.channels
     if (!channels) throw new PlenumError('not_connected', 'the room is not connected')
     const message = frameMessage({ ...(to ? { to } : {}), topic }, payload)
@@ -413,7 +430,7 @@ export class Room extends Emitter<RoomEvents> {
     }
     // Messages get through even where media does not (yet).
     if (!channels.isOpen && payload.length <= this.#sendBytesMax && this.#session?.isOpen) {
-      await this.#request({ t: 'send', topic, data64: toBase64(payload), ...(to ? { to } : {}) })
+      await overSocket()
       return
     }
     await channels.sendReliable(message, signal)
@@ -434,6 +451,10 @@ export class Room extends Emitter<RoomEvents> {
     this.#peer?.close()
     this.#peer = undefined
   }
+}
+
+function withoutMedia(): PlenumError {
+  return new PlenumError('forbidden', 'this room was made without media')
 }
 
 function payloadOf({ data, data64 }: { data?: string; data64?: string }): Uint8Array {
