@@ -50,10 +50,20 @@ export function opensItsRoom({ room, token }: Invitation): boolean {
   return !room || !named || named === room
 }
 
+/**
+ * What the token seems good for in a room besides its broadcast: to look in, to write to those who
+ * are there. A token for playback alone is good for neither.
+ */
+export function grantsIn(room: string, token: string): { looksIn: boolean; writes: boolean } {
+  const video = claimsOf(token)?.video
+  const joins = video?.roomJoin === true && video.room === room
+  return { looksIn: joins && video.canSubscribe !== false, writes: joins && video.canPublishData !== false }
+}
+
 interface Claims {
   sub?: string
   name?: string
-  video?: { room?: string }
+  video?: { room?: string; roomJoin?: boolean; canSubscribe?: boolean; canPublishData?: boolean }
   plenum?: { guest?: boolean }
 }
 
@@ -75,7 +85,9 @@ function claimsOf(token: string): Claims | undefined {
 export function takeInvitation(): Invitation {
   const { room, token } = readInvitation(location.search)
   const key = storageKey()
-  if (!token) return { room, token: (room && sessionStorage.getItem(key)) || '' }
+  // The viewer page has the room in its path.
+  const isNamed = room !== '' || location.pathname.startsWith('/watch/')
+  if (!token) return { room, token: (isNamed && sessionStorage.getItem(key)) || '' }
   sessionStorage.setItem(key, token)
   history.replaceState(history.state, '', withoutToken(location.href))
   return { room: room || roomInToken(token), token }

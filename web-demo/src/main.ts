@@ -12,7 +12,6 @@ import { explainDevices, PreJoin } from './prejoin'
 import type { JoinChoice } from './prejoin'
 import type { DeviceSource } from './preview'
 import { toast } from './toast'
-import { openViewer } from './viewer'
 
 function openMeeting(invitation: Invitation, reason?: PlenumError): void {
   new PreJoin(invitation, (choice) => join(invitation, choice), reason)
@@ -94,8 +93,14 @@ function showWelcome(): void {
   )
 }
 
+/** Loaded for those who watch only: the meeting page starts sooner without it. */
+async function openWatch({ token }: Invitation): Promise<void> {
+  const { openViewer } = await import('./viewer')
+  openViewer({ room: decodeURIComponent(location.pathname.slice('/watch/'.length)), token })
+}
+
 const invitation = takeInvitation()
-if (location.pathname.startsWith('/watch/')) openViewer(decodeURIComponent(location.pathname.slice('/watch/'.length)), invitation.token)
+if (location.pathname.startsWith('/watch/')) void openWatch(invitation)
 else if (location.pathname === '/stats') openFigures()
 else if (location.pathname === '/connectivity') openConnectivity(invitation)
 else if (!invitation.room) showWelcome()

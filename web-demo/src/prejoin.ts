@@ -16,7 +16,8 @@ export interface JoinChoice {
   microphone: PreviewDevice
 }
 
-const NAME_KEY = 'plenum.name'
+/** Where the name of a guest is kept for the next time. */
+export const NAME_KEY = 'plenum.name'
 
 /** Shows the view; `join` rejects when joining failed, and the view stays. */
 export class PreJoin {
