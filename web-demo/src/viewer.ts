@@ -13,7 +13,7 @@ import { NativePlayer } from './viewer/native-player'
 import { hasMse } from './viewer/player'
 import type { Player, PlayerDelegate } from './viewer/player'
 import { NOT_LOADED, NOT_SUPPORTED } from './viewer/problems'
-import { say } from './viewer/say'
+import { say, sentences } from './viewer/say'
 import type { Said } from './viewer/say'
 import { canFill, canInset, toggleFill, toggleInset } from './viewer/screen'
 import { ServerClock } from './viewer/server-clock'
@@ -22,7 +22,7 @@ import { ViewerState } from './viewer/state'
 import type { Effect, ViewerEvent } from './viewer/state'
 import { askStatus, livePath, StatusPoll } from './viewer/status'
 import { TokenForm } from './viewer/token-form'
-import { sinceText, viewersText } from './viewer/words'
+import { latencyText, sinceText, viewersText } from './viewer/words'
 import { play, watchArrivals } from './whep'
 import type { Playing } from './whep'
 
@@ -36,6 +36,7 @@ const TICK_MS = 500
 const STEADY_MS = 30_000
 const STALL_SHOWN_MS = 800
 const POINTER_IDLE_MS = 3000
+const CROWD = 100
 
 class Viewer {
   readonly #invitation: Invitation
@@ -50,6 +51,7 @@ class Viewer {
   readonly #sound = el('button', { class: 'player-unmute', type: 'button', hidden: true, onclick: () => this.#setMuted(false) }, icon('soundOff'), 'Turn sound on')
   readonly #said = el('p', { class: 'viewer-state', role: 'status' })
   readonly #count = el('span', { class: 'viewer-count', hidden: true })
+  readonly #latency = el('span', { class: 'watch-latency' })
   readonly #since = el('span', { class: 'viewer-since' })
   readonly #modes: Modes
   readonly #token: TokenForm
@@ -92,7 +94,7 @@ class Viewer {
       control.set(isOpen)
       if (!isOpen) control.element.focus()
     }
-    this.#chat = grants.writes ? new SideChat(invitation, (count) => control.count(count), () => toggleChat(false)) : undefined
+    this.#chat = grants.writes ? new SideChat(invitation, () => (this.#state.status?.viewers ?? 0) > CROWD, (count) => control.count(count), () => toggleChat(false)) : undefined
     this.#poll = new StatusPoll({
       ask: () => askStatus(room, token, (date, sentMs) => this.#clock.note(date, sentMs, Date.now())),
       answered: (answer) => this.#apply('status' in answer ? { t: 'status', status: answer.status } : { t: 'denied', problem: answer.denied }),
@@ -116,7 +118,7 @@ class Viewer {
       this.#modes.element,
       this.#chat && chatControl.element,
     )
-    const facts = el('div', { class: 'watch-facts' }, this.#said, this.#since, this.#count)
+    const facts = el('div', { class: 'watch-facts' }, this.#said, this.#latency, this.#since, this.#count)
     show(
       el(
         'main',
@@ -280,7 +282,8 @@ class Viewer {
     }
     this.#needsClick = false
     this.#setMuted(false)
-    void this.#begin(this.#turn)
+    // What was loaded while it waited for the click is old by now.
+    void this.#begin(this.#turn).then(() => this.#broadcast?.goLive())
     this.#render()
   }
 
@@ -317,19 +320,21 @@ class Viewer {
     const { mode, phase, status, action } = this.#state
     const isInstant = mode === 'instant'
     const isPlaying = phase.at === 'playing'
-    const said = this.#note ?? (isPlaying && this.#video.paused && !isInstant ? PAUSED : say(this.#state))
+    const said = this.#needsClick ? CLICK : this.#note ?? (isPlaying && this.#video.paused && !isInstant ? PAUSED : say(this.#state))
     const isCovered = said.tone !== 'live' && said !== PAUSED
-    const text = `${said.title}${said.advice ? ` ${said.advice}` : ''}`
+    const text = sentences(said)
     // Said again, a screen reader would repeat it.
     if (this.#said.textContent !== text) this.#said.textContent = text
     this.#said.classList.toggle('is-live', said.tone === 'live')
-    this.#cover.update(this.#needsClick ? CLICK : said, this.#needsClick ? 'Play' : action && BUTTONS[action], isCovered || this.#needsClick)
+    this.#cover.update(said, this.#needsClick ? 'Play' : action && BUTTONS[action], isCovered)
     this.#player.classList.toggle('is-blank', !isPlaying)
     this.#player.classList.toggle('is-dimmed', isPlaying && said.tone === 'quiet' && isCovered)
     this.#player.classList.toggle('has-video', isPlaying && !this.#video.paused)
-    this.#sound.hidden = !(isPlaying && this.#isSilenced && this.#video.muted)
+    this.#sound.hidden = !(isPlaying && !isCovered && this.#isSilenced && this.#video.muted)
     this.#bar.element.hidden = !isPlaying
-    if (isPlaying) this.#bar.update({ isInstant, player: this.#broadcast, latencyS: isInstant ? undefined : this.#broadcast?.latencyS(this.#clock) })
+    const latency = phase.at === 'playing' && !phase.isStalled && !this.#video.paused ? latencyText(this.#broadcast?.latencyS(this.#clock)) : ''
+    this.#latency.textContent = latency
+    if (isPlaying) this.#bar.update({ isInstant, isLive: !isCovered, player: this.#broadcast, latency })
     this.#modes.update(mode, this.#state.hasChoice)
     this.#token.update(this.#invitation.token === '' || (phase.at === 'refused' && phase.problem.asksForToken === true), phase.at === 'refused' && phase.problem.asksForToken === true)
     const isOn = status !== undefined && (status.state === 'live' || status.state === 'starting')

@@ -3,6 +3,7 @@ import { grantsIn } from '../src/link'
 import { refusalOf } from '../src/viewer/problems'
 import { AUTO, qualityChoices, qualityLabel } from '../src/viewer/quality'
 import { paceFor, Recovery } from '../src/viewer/recovery'
+import { sentences } from '../src/viewer/say'
 import { ServerClock } from '../src/viewer/server-clock'
 import { askStatus, livePath, readStatus, StatusPoll } from '../src/viewer/status'
 import type { StatusAnswer } from '../src/viewer/status'
@@ -170,6 +171,14 @@ describe('the ladder', () => {
   })
 })
 
+describe('what is said', () => {
+  it('is whole sentences in one line', () => {
+    expect(sentences({ title: 'It ended', advice: 'Wait.' })).toBe('It ended. Wait.')
+    expect(sentences({ title: 'Loading…', advice: 'Wait.' })).toBe('Loading… Wait.')
+    expect([sentences({ title: 'Live.', advice: '' }), sentences({ title: '', advice: 'Click.' })]).toEqual(['Live.', 'Click.'])
+  })
+})
+
 describe('figures', () => {
   it('read well', () => {
     expect([1.26, 0, -0.4, 9.97, 59.6, 150, undefined, NaN].map(latencyText)).toEqual([
@@ -179,6 +188,7 @@ describe('figures', () => {
     const at = Date.parse('2026-11-26T20:00:00Z')
     expect(sinceText('2026-11-26T19:26:10Z', at)).toBe('on for 33 min')
     expect(sinceText('2026-11-26T17:56:00Z', at)).toBe('on for 2 h 4 min')
+    expect(sinceText('2026-11-26T19:59:10Z', at)).toBe('')
     expect([sinceText(undefined, at), sinceText('soon', at), sinceText('2026-11-26T20:09:00Z', at)]).toEqual(['', '', ''])
   })
 })

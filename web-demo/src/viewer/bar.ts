@@ -21,8 +21,11 @@ export interface BarDelegate {
 /** What the bar shows. */
 export interface BarView {
   isInstant: boolean
+  /** Something is to be seen or heard. */
+  isLive: boolean
   player: Player | undefined
-  latencyS: number | undefined
+  /** How far behind it is, in words. */
+  latency: string
 }
 
 /** Less than this to go back in is no use. */
@@ -67,7 +70,7 @@ export class Bar {
   }
 
   /** Shows how things are now. */
-  update({ isInstant, player, latencyS }: BarView): void {
+  update({ isInstant, isLive, player, latency }: BarView): void {
     this.#player = player
     const { paused, muted, volume } = this.#video
     face(this.#play, isInstant ? 'stop' : paused ? 'play' : 'pause', isInstant ? 'Stop' : paused ? 'Play' : 'Pause')
@@ -76,8 +79,9 @@ export class Bar {
     face(this.#fill, isFilled ? 'unfill' : 'fill', isFilled ? 'Leave full screen' : 'Full screen')
     face(this.#inset, 'inset', 'Picture in picture')
     this.#volume.value = String(muted ? 0 : volume)
+    this.#live.hidden = isInstant && !isLive
     this.#showLive(isInstant, player)
-    this.#latency.textContent = paused ? '' : latencyText(latencyS)
+    this.#latency.textContent = latency
     this.#quality.hidden = isInstant || !player || qualityChoices(player.rungs).length < 2
     if (player && !this.#quality.hidden) {
       const label = qualityLabel(player.rungs, player.chosen, player.shown)

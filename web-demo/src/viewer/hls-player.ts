@@ -125,6 +125,8 @@ export class HlsPlayer implements Player {
     const { latencyMaxS, rateMax } = paceFor(targetLatency, details.targetduration, this.#isHeld)
     config.liveMaxLatencyDuration = latencyMaxS
     config.maxLiveSyncPlaybackRate = rateMax
+    // hls.js leaves the rate as it was when it is to change it no more.
+    if (this.#isHeld) this.#video.playbackRate = 1
   }
 
   /** Goes back to the playlist's distance after a minute without trouble. */

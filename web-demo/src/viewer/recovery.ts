@@ -38,11 +38,12 @@ export interface Pace {
 const CATCH_UP_RATE = 1.25
 
 /**
- * The pace of a player that is `targetS` behind the live edge when all is well. hls.js plays faster
- * only while less than `2 * target + targetDuration` behind; whoever is further back would stay there
- * for good, so it jumps from there. Held (paused, or gone back on purpose), it does neither.
+ * The pace of a player that is `targetS` behind the live edge when all is well. A little further back
+ * it plays faster; more than a segment further back it jumps. (hls.js takes whoever is further back
+ * than `2 * target + targetDuration` for somebody who went back, and would leave them there.) Held
+ * (paused, or gone back on purpose), it does neither.
  */
 export function paceFor(targetS: number, targetDurationS: number, isHeld: boolean): Pace {
   if (isHeld) return { latencyMaxS: Infinity, rateMax: 1 }
-  return { latencyMaxS: targetS + Math.min(targetS + targetDurationS, 2 * targetDurationS), rateMax: CATCH_UP_RATE }
+  return { latencyMaxS: targetS + targetDurationS, rateMax: CATCH_UP_RATE }
 }

@@ -30,3 +30,9 @@ export function say({ mode, phase, action, status }: ViewerState): Said {
       return { ...phase.problem, tone: action ? 'problem' : 'quiet' }
   }
 }
+
+/** As one text, for a line or a screen reader. */
+export function sentences({ title, advice }: Explanation): string {
+  const isClosed = /[.…!?]$/.test(title)
+  return advice ? `${title}${isClosed || !title ? '' : '.'} ${advice}`.trim() : title
+}

@@ -12,15 +12,18 @@ export class SideChat {
   readonly element = el('div', { class: 'side-chat', hidden: true })
   readonly #invitation: Invitation
   readonly #isGuest: boolean
+  readonly #isCrowd: () => boolean
   readonly #unread: (count: number) => void
   readonly #close: () => void
   #room: Room | undefined
   #chat: Chat | undefined
   #isBlocked = false
 
-  constructor(invitation: Invitation, unread: (count: number) => void, close: () => void) {
+  /** `isCrowd`: so many watch that a list of all would be a burden. */
+  constructor(invitation: Invitation, isCrowd: () => boolean, unread: (count: number) => void, close: () => void) {
     this.#invitation = invitation
     this.#isGuest = isGuestToken(invitation.token)
+    this.#isCrowd = isCrowd
     this.#unread = unread
     this.#close = close
   }
@@ -59,7 +62,8 @@ export class SideChat {
   }
 
   async #join(name: string): Promise<void> {
-    const room = new Room({ media: false, roster: 'publishers' })
+    // The list is there for the names of those who write; without it, they are known by their identities.
+    const room = new Room({ media: false, roster: this.#isCrowd() ? 'publishers' : 'all' })
     this.#room = room
     this.#say('Joining the chat…', '')
     room.on('token', (token) => renewToken(this.#invitation, token))

@@ -17,7 +17,7 @@ export function viewersText(count: number): string {
 /** How long it has been on; empty when that is not known. */
 export function sinceText(startedAt: string | undefined, nowMs: number): string {
   const minutes = Math.floor((nowMs - Date.parse(startedAt ?? '')) / 60_000)
-  if (Number.isNaN(minutes) || minutes < 0) return ''
+  if (Number.isNaN(minutes) || minutes < 1) return ''
   if (minutes < 60) return `on for ${minutes} min`
   return `on for ${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
