@@ -28,7 +28,7 @@ run: build ## build everything and start a development server; prints a join lin
 
 .PHONY: build
 build: web ## the server binary, with the web pages in it
-	cargo build --release --locked -p plenum-signaling --bin plenum
+	cargo build --release --locked -p plenum-signaling --features aac-fdk --bin plenum
 
 .PHONY: web
 web: $(WEB_PAGES) ## the JavaScript SDK and the web pages
