@@ -24,7 +24,6 @@ pub(crate) use channel::{Beginning, Hls};
 use encoders::{Encoders, Hearing};
 use room::{Consumer, RoomTap};
 
-use crate::handle::BridgeEvent;
 use crate::listing::{BroadcastId, Ending, Target};
 use crate::program::Follow;
 use crate::recording::Recorder;
@@ -35,6 +34,21 @@ use crate::take::Take;
 const TURN: Duration = Duration::from_millis(10);
 /// Orders carried out between two looks at rooms.
 const ORDERS_PER_TURN: usize = 512;
+
+/// What the service should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BridgeEvent {
+    /// Broadcasts or recordings of a room began or ended.
+    RoomChanged {
+        /// The room.
+        room: RoomId,
+    },
+    /// An encoder is gone for good.
+    EncoderGone {
+        /// Which.
+        participant: ParticipantId,
+    },
+}
 
 /// What the thread is told.
 pub(crate) enum Order {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audio::{AudioEncoder, EncoderError};
 use crate::broadcast::{Broadcast, Settings};
-use crate::engine::{Beginning, Engine, EngineCounts, Hls, Order};
+use crate::engine::{Beginning, BridgeEvent, Engine, EngineCounts, Hls, Order};
 use crate::flv::FlvFeed;
 use crate::hls::{self, Packager};
 use crate::listing::{BroadcastId, Ending, Listing};
@@ -127,21 +127,6 @@ impl From<PushRefused> for BeginError {
             PushRefused::AacUnavailable => Self::AacUnavailable,
         }
     }
-}
-
-/// What the service should know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BridgeEvent {
-    /// Broadcasts or recordings of a room began or ended.
-    RoomChanged {
-        /// The room.
-        room: RoomId,
-    },
-    /// An encoder is gone for good.
-    EncoderGone {
-        /// Which.
-        participant: ParticipantId,
-    },
 }
 
 /// The bridge. Dropping it ends its thread and everything it does.

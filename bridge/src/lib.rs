@@ -26,7 +26,8 @@ pub mod timeline;
 pub mod webm;
 
 pub use broadcast::Shown;
-pub use handle::{BeginError, Bridge, BridgeEvent, BridgeSettings, Spec};
+pub use engine::BridgeEvent;
+pub use handle::{BeginError, Bridge, BridgeSettings, Spec};
 pub use listing::{BroadcastId, Ending, Listing, Progress, Target};
 pub use media::{AudioCodec, VideoCodec};
 pub use program::Follow;

@@ -117,6 +117,8 @@ struct RoomSettings {
     departure_timeout: u32,
     /// Free text for the application; at most 64 KiB.
     metadata: String,
+    /// It is going to be broadcast: H264 is negotiated first, from when it is opened.
+    broadcast: bool,
 }
 
 /// Entries for `RTCConfiguration.iceServers`.
@@ -223,7 +225,8 @@ async fn put_room(
         departure_timeout: settings.departure_timeout,
         metadata: settings.metadata,
     };
-    let (state, opened) = app.rooms.put(Instant::now(), &room, &claim)?;
+    let now = Instant::now();
+    let (state, opened) = app.rooms.put(now, &room, &claim, settings.broadcast)?;
     let status = if opened {
         StatusCode::CREATED
     } else {

@@ -86,7 +86,7 @@ async fn open_test_room(
     };
     let gone = |_| problem(ErrorCode::Unauthorized, "the key of the token is gone");
     let token = app.gate.sign(&grants.key, claims).map_err(gone)?;
-    app.rooms.put(now, &room, &settings)?;
+    app.rooms.put(now, &room, &settings, false)?;
     let headers = [(header::CACHE_CONTROL, "no-store")];
     let expires_at = expires_at_s * 1000;
     let body = Json(TestRoom {

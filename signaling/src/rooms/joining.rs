@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sfu::{Answer, Offer, OfferError, ParticipantId, RoomId, Wants};
+use sfu::{Answer, Codec, Offer, OfferError, ParticipantId, RoomConfig, RoomId, Wants};
 use tokio::sync::oneshot;
 
 use super::cell::{Cell, Occupied};
@@ -211,6 +211,25 @@ impl Rooms {
         name: &str,
         claim: &RoomClaim,
     ) -> Result<(Arc<Cell>, bool), ErrorReply> {
+        self.open_with(now, name, claim, self.core.clone())
+    }
+
+    /// What a room is opened with that is to be broadcast: browsers are asked for the codec that goes
+    /// everywhere unchanged.
+    pub(super) fn for_broadcast(&self) -> RoomConfig {
+        let mut codecs = self.core.codecs.clone();
+        codecs.retain(|codec| *codec != Codec::H264);
+        codecs.insert(0, Codec::H264);
+        RoomConfig { codecs }
+    }
+
+    pub(super) fn open_with(
+        &self,
+        now: Instant,
+        name: &str,
+        claim: &RoomClaim,
+        core: RoomConfig,
+    ) -> Result<(Arc<Cell>, bool), ErrorReply> {
         let mut directory = self.directory();
         if directory.draining {
             return Err(ErrorReply::new(
@@ -225,7 +244,7 @@ impl Rooms {
             let text = "the server has as many rooms as it may";
             return Err(ErrorReply::new(ErrorCode::LimitExceeded, text));
         }
-        let id = self.sfu.create_room(self.core.clone());
+        let id = self.sfu.create_room(core);
         let settings = self.settings(claim);
         let room = Room::new(now, id, name.to_owned(), settings, Arc::clone(&self.limits));
         let cell = Arc::new(Cell::new(room));

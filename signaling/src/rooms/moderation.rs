@@ -33,8 +33,13 @@ impl Rooms {
         now: Instant,
         name: &str,
         claim: &RoomClaim,
+        is_for_broadcast: bool,
     ) -> Result<(RoomState, bool), ErrorReply> {
-        let (cell, opened) = self.open(now, name, claim)?;
+        let core = match is_for_broadcast {
+            true => self.for_broadcast(),
+            false => self.core.clone(),
+        };
+        let (cell, opened) = self.open_with(now, name, claim, core)?;
         let mut occupied = cell.lock();
         if !opened {
             occupied.room.set_settings(self.settings(claim));
@@ -59,6 +64,12 @@ impl Rooms {
     /// # Errors
     /// `room_not_found`, `limit_exceeded`, `server_shutdown`.
     pub fn open_for_broadcast(&self, now: Instant, name: &str) -> Result<RoomId, ErrorReply> {
+        if self.cell(name).is_none() && self.auto_create && !self.is_draining() {
+            let (cell, _) =
+                self.open_with(now, name, &RoomClaim::default(), self.for_broadcast())?;
+            let id = cell.lock().room.id();
+            return Ok(id);
+        }
         let cell = self.cell_to_join(now, name, &RoomClaim::default())?;
         let id = cell.lock().room.id();
         Ok(id)
