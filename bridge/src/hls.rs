@@ -49,6 +49,9 @@ pub struct Settings {
     pub counts_viewers: bool,
     /// Segments are encrypted (AES-128), with another key after this many.
     pub segments_per_key: Option<u32>,
+    /// While nothing is shown the last keyframe is shown again, once a second: players stand still without
+    /// pictures, even where there is sound. Otherwise such segments are gaps.
+    pub holds_picture: bool,
     /// Fragments say when they were captured (`prft`).
     pub has_reference_times: bool,
 }
@@ -75,6 +78,7 @@ impl Default for Settings {
             sessions_per_user_max: 3,
             counts_viewers: true,
             segments_per_key: None,
+            holds_picture: true,
             has_reference_times: false,
         }
     }

@@ -58,6 +58,10 @@ pub(super) struct Lane {
     lag_us: i64,
     intervals: VecDeque<i64>,
     last_at_us: Option<i64>,
+    /// Of pictures: the last keyframe.
+    key: Option<Frame>,
+    /// The last keyframe was shown again, so only another one can follow.
+    is_holding: bool,
     /// Where the last segment ended: nothing begins before.
     end_us: i64,
 }
@@ -100,6 +104,10 @@ const SILENCE_US: i64 = 2_500_000;
 const INTERVALS_MAX: usize = 8;
 /// No source sends as many frames in a part.
 const HELD_MAX: usize = 1024;
+/// How far apart held pictures are.
+const REPEAT_US: i64 = 1_000_000;
+/// A source without a frame for that many of its intervals shows a still picture from now on.
+const STOPPED_INTERVALS: i64 = 3;
 /// The longest a frame is said to last when the next one has not come, unless they usually last longer.
 const GUESS_US_MAX: i64 = 1_000_000;
 
@@ -125,6 +133,8 @@ impl Lane {
             lag_us: 0,
             intervals: VecDeque::new(),
             last_at_us: None,
+            key: None,
+            is_holding: false,
             end_us: 0,
         }
     }
@@ -141,6 +151,34 @@ impl Lane {
                 self.intervals.pop_front();
             }
         }
+    }
+
+    /// Whether a decoder has what this frame builds on; remembers it if it is a keyframe.
+    pub(super) fn may_follow(&mut self, frame: &Frame) -> bool {
+        if frame.is_key && self.id != RenditionId::Audio {
+            self.key = Some(frame.clone());
+            self.is_holding = false;
+        }
+        !self.is_holding
+    }
+
+    /// How long ago there should have been a frame after the last one.
+    pub(super) fn missing_us(&self, now_us: i64) -> i64 {
+        let last = self.last_at_us.map(|at_us| self.settled_us(now_us) - at_us);
+        last.unwrap_or(i64::MAX)
+    }
+
+    /// The last keyframe as another frame, a second after the last one.
+    pub(super) fn repeat(&mut self, now_us: i64) -> Option<Frame> {
+        let settled_us = self.settled_us(now_us);
+        let at_us = self.last_at_us? + REPEAT_US;
+        let mut frame = self.key.clone()?;
+        // After a jump of time only the present counts.
+        frame.at_us = at_us.max(settled_us - REPEAT_US);
+        self.last_at_us = Some(frame.at_us);
+        self.heard_us = now_us;
+        self.is_holding = true;
+        Some(frame)
     }
 
     /// Frames have come of late.
@@ -336,6 +374,8 @@ impl Lane {
         self.heard_us = i64::MIN;
         self.intervals.clear();
         self.last_at_us = None;
+        self.key = None;
+        self.is_holding = false;
     }
 
     fn open(&mut self, opening: Opening) {
@@ -449,11 +489,16 @@ impl Lane {
     /// short does.
     fn guess(&self, slot_end_us: i64) -> u32 {
         let usual_us = self.intervals.iter().max().copied().unwrap_or(0);
-        let generous_us = (usual_us * 4).min(GUESS_US_MAX.max(usual_us));
         let last_us = self.held.last().map_or(slot_end_us, |held| held.at_us);
+        let left_us = slot_end_us - last_us;
+        let has_stopped = left_us > usual_us * STOPPED_INTERVALS;
+        let generous_us = match has_stopped {
+            true => GUESS_US_MAX.max(usual_us),
+            false => (usual_us * 4).min(GUESS_US_MAX.max(usual_us)),
+        };
         let duration_us = generous_us
-            .max(slot_end_us - last_us)
-            .clamp(1_000, self.cadence.limit_us);
+            .max(left_us)
+            .clamp(MOMENT_US, self.cadence.limit_us);
         u32::try_from(duration_us * i64::from(VIDEO_TIMESCALE) / 1_000_000).unwrap_or(u32::MAX)
     }
 }

@@ -27,6 +27,7 @@ pub struct Packager {
     next_msn: u64,
     discontinuities: u64,
     is_discontinuity_due: bool,
+    holds_picture: bool,
     /// When the first frame of sound came while there was no picture.
     sound_since_us: Option<i64>,
     /// A rung that lost its place has time to show a keyframe until then.
@@ -63,6 +64,8 @@ enum Standing {
 const EARLY_US: i64 = 500_000;
 /// This long a keyframe of another rung may wait for the leading one's.
 const PENDING_US: i64 = 150_000;
+/// Without a picture for this long the last keyframe is shown again. A still screen sends one a second.
+const HOLD_AFTER_US: i64 = 1_500_000;
 /// Frames that may wait with it.
 const PENDING_MAX: usize = 64;
 /// This long after its limit a segment without a keyframe may find its end at one: a border less.
@@ -89,6 +92,7 @@ impl Packager {
             next_msn: 0,
             discontinuities: 0,
             is_discontinuity_due: false,
+            holds_picture: settings.holds_picture,
             sound_since_us: None,
             time_leads_from_us: i64::MIN,
             out: VecDeque::new(),
@@ -135,6 +139,7 @@ impl Packager {
         if self.has_ended {
             return;
         }
+        self.hold_picture(now_us);
         self.settle_pending(now_us);
         self.interrupt_late_leader(now_us);
         self.lead_by_time(now_us);
@@ -191,6 +196,15 @@ impl Packager {
             return;
         }
         lane.observe(now_us, &frame);
+        if !lane.may_follow(&frame) {
+            self.counts.before_keyframe += 1;
+            return;
+        }
+        self.sort(now_us, id, frame);
+    }
+
+    /// Finds a frame's place among the segments.
+    fn sort(&mut self, now_us: i64, id: RenditionId, frame: Frame) {
         if self.border.is_none() && self.start(now_us, id, &frame).is_none() {
             self.counts.before_keyframe += 1;
             return;
@@ -500,6 +514,27 @@ impl Packager {
             let until_us = lane.follow_until_us(border);
             if lane.settled_us(now_us) > until_us {
                 lane.close(until_us, None, &mut self.out);
+            }
+        }
+    }
+
+    /// Shows the last keyframe again while no rung has anything else: without pictures players stand still,
+    /// though there is sound.
+    fn hold_picture(&mut self, now_us: i64) {
+        let video = self
+            .lanes
+            .values()
+            .filter(|lane| lane.id != RenditionId::Audio);
+        let is_shown = |lane: &Lane| lane.missing_us(now_us) < HOLD_AFTER_US;
+        if !self.holds_picture || self.border.is_none() || video.clone().any(is_shown) {
+            return;
+        }
+        let open = video.filter(|lane| lane.open.is_some());
+        let ids: Vec<RenditionId> = open.map(|lane| lane.id).collect();
+        for id in ids {
+            let again = self.lanes.get_mut(&id).and_then(|lane| lane.repeat(now_us));
+            if let Some(frame) = again {
+                self.sort(now_us, id, frame);
             }
         }
     }

@@ -15,19 +15,6 @@ pub(crate) enum Track {
     Audio(Vec<AudioFrame>),
 }
 
-/// The tools are there; where they are not, a test has nothing to say, but in CI they must be.
-pub(crate) fn is_there() -> bool {
-    let found = Command::new("ffmpeg").arg("-version").output().is_ok();
-    assert!(
-        found || std::env::var_os("CI").is_none(),
-        "ffmpeg is missing"
-    );
-    if !found {
-        eprintln!("skipped: ffmpeg is not installed");
-    }
-    found
-}
-
 /// Runs ffmpeg with some arguments and reads the MP4 it writes.
 pub(crate) fn encode(name: &str, arguments: &[&str]) -> Vec<Track> {
     let file = std::env::temp_dir().join(format!("plenum-hls-{}-{name}.mp4", std::process::id()));

@@ -225,8 +225,12 @@ struct Source {
 
 impl Source {
     fn new() -> Self {
+        Self::with(&Settings::default())
+    }
+
+    fn with(settings: &Settings) -> Self {
         Self {
-            packager: Packager::new(&Settings::default(), 0),
+            packager: Packager::new(settings, 0),
             tape: Tape::default(),
             now_us: 0,
             next_sound: 0,
@@ -500,7 +504,10 @@ fn pictures_alone_and_late_sound() {
 
 #[test]
 fn a_source_that_leaves_and_returns_begins_anew_at_its_keyframe() {
-    let mut source = Source::new();
+    let mut source = Source::with(&Settings {
+        holds_picture: false,
+        ..Settings::default()
+    });
     let config = video_config(640);
     source.show_evenly(&config, 0, 3_000_000);
     source.run_until(11_000_000);
@@ -510,6 +517,40 @@ fn a_source_that_leaves_and_returns_begins_anew_at_its_keyframe() {
     assert_eq!(back.unwrap().opening.start_us, 11_100_000);
     assert!(tape.of(TOP).iter().any(|cut| cut.is_gap));
     assert!(tape.of(AUDIO).iter().all(|cut| !cut.is_gap));
+}
+
+#[test]
+fn the_last_keyframe_is_shown_while_there_is_nothing_else() {
+    let mut source = Source::new();
+    let config = video_config(640);
+    source.show_evenly(&config, 0, 3_000_000);
+    source.run_until(11_000_000);
+    // What builds on pictures that were shown before the held one cannot be decoded.
+    source.show(0, picture(&config, 11_050_000, false), 5_000);
+    source.show_evenly(&config, 11_100_000, 14_000_000);
+    assert_eq!(source.packager.counts().before_keyframe, 1);
+    let tape = source.finish();
+    for cuts in tape.cuts.values() {
+        assert!(
+            cuts.iter()
+                .all(|cut| !cut.is_gap && !cut.opening.is_discontinuity)
+        );
+    }
+    let times: Vec<u64> = tape
+        .of(TOP)
+        .iter()
+        .flat_map(|cut| &cut.parts)
+        .flat_map(|part| times(&part.bytes))
+        .collect();
+    // No more than a second and a half apart, and all of the returning source.
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 144_000));
+    assert_eq!(
+        times
+            .iter()
+            .filter(|time| **time >= 11_100_000 * 9 / 100)
+            .count(),
+        87
+    );
 }
 
 #[test]
