@@ -29,10 +29,12 @@ pub use sessions::{Gate, Refusal, Viewer};
 pub struct Settings {
     /// The cadence of segments. Keyframes of the source decide: half a second less is taken, too.
     pub segment: Duration,
+    /// Parts are listed, so that players may be a second behind instead of several.
+    pub is_low_latency: bool,
     /// The length of a part.
     pub part: Duration,
-    /// `EXT-X-TARGETDURATION` in seconds: at least a second more than `segment`. A segment without a
-    /// keyframe after it is ended there.
+    /// `EXT-X-TARGETDURATION` in seconds: `segment` or more. Players stay three times as far behind unless
+    /// they load parts. A segment without a keyframe after it is ended there.
     pub target_duration_s: u32,
     /// `PART-HOLD-BACK`: how far from the end players stay; at least three parts.
     pub part_hold_back: Duration,
@@ -69,6 +71,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             segment: Duration::from_secs(2),
+            is_low_latency: true,
             part: Duration::from_millis(200),
             target_duration_s: 3,
             part_hold_back: Duration::from_millis(600),
@@ -128,8 +131,8 @@ impl Settings {
 const SEGMENT_US_MIN: i64 = 1_000_000;
 /// A frame at 20 frames a second.
 const PART_US_MIN: i64 = 50_000;
-/// A source that sends a keyframe every three seconds is never quite exact.
-const LIMIT_OVER_US: i64 = 300_000;
+/// A duration is rounded before it is compared with the target (RFC 8216bis §4.4.3.1).
+const LIMIT_OVER_US: i64 = 480_000;
 
 /// Six segments at the least are listed, and none is longer than four seconds by much.
 const LISTED_S_MIN: u64 = 24;

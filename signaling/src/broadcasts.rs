@@ -251,8 +251,9 @@ fn settings(config: &Config) -> BridgeSettings {
     let (segment, part) = (broadcast.segment.duration(), broadcast.part.duration());
     let hls = hls::Settings {
         segment,
+        is_low_latency: broadcast.low_latency,
         part,
-        target_duration_s: u32::try_from(segment.as_millis().div_ceil(1000)).unwrap_or(10) + 1,
+        target_duration_s: u32::try_from(segment.as_millis().div_ceil(1000)).unwrap_or(10),
         part_hold_back: part * 3,
         dvr_window: broadcast.dvr.duration(),
         memory_bytes_max: usize::try_from(broadcast.memory_mb).unwrap_or(64) << 20,

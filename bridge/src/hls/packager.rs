@@ -62,6 +62,8 @@ enum Standing {
 
 /// A keyframe this much before the cadence is a border: the next one may come too late.
 const EARLY_US: i64 = 500_000;
+/// A segment without a keyframe after it is cut this much before it would be too long.
+const CONTINUE_US: i64 = 150_000;
 /// This long a keyframe of another rung may wait for the leading one's.
 const PENDING_US: i64 = 150_000;
 /// Without a picture for this long the last keyframe is shown again. A still screen sends one a second.
@@ -285,7 +287,10 @@ impl Packager {
         let is_change = lane.is_change(&frame);
         if id == RenditionId::Audio && frame.at_us < border.start_us && !is_change {
             self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
-        } else if frame.is_key && (!is_change || border.is_discontinuity) {
+        } else if (frame.is_key || border.is_continuation)
+            && (!is_change || border.is_discontinuity)
+            && frame.at_us >= border.start_us - EARLY_US
+        {
             self.begin(id, frame);
         } else if is_change || frame.at_us > lane.follow_until_us(border) {
             self.is_discontinuity_due |= is_change;
@@ -308,12 +313,19 @@ impl Packager {
         }
         let is_break = lane.is_change(&frame) || self.is_discontinuity_due;
         let age_us = frame.at_us.saturating_sub(border.start_us);
-        let is_due = is_break || age_us >= self.cadence.segment_us - EARLY_US;
-        if frame.is_key && is_due && age_us > 0 {
+        let is_due = age_us >= self.cadence.segment_us - EARLY_US || border.is_continuation;
+        if frame.is_key && (is_break || is_due) && age_us > 0 {
             self.cut(frame.at_us, is_break);
             self.begin(id, frame);
         } else if lane.is_change(&frame) {
             self.counts.before_keyframe += 1;
+        } else if age_us >= self.cadence.limit_us - CONTINUE_US {
+            // Whoever watches goes on; whoever comes waits for the next keyframe.
+            self.cut(frame.at_us, false);
+            if let Some(border) = &mut self.border {
+                border.is_continuation = true;
+            }
+            self.begin(id, frame);
         } else {
             self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
         }
@@ -414,6 +426,7 @@ impl Packager {
             start_us: at_us,
             is_discontinuity,
             discontinuities: self.discontinuities,
+            is_continuation: false,
             map: 0,
         };
         self.next_msn += 1;

@@ -74,7 +74,11 @@ impl MediaPlaylist<'_> {
     /// Writes it.
     pub(super) fn render(&self) -> String {
         let mut text = String::with_capacity(4096);
-        let listed: Vec<&Segment> = self.window.listed().collect();
+        let has_parts = self.settings.is_low_latency;
+        let listed = self.window.listed();
+        // Without parts nothing can be said of a segment that is not whole.
+        let listed = listed.filter(|segment| has_parts || segment.duration_us.is_some());
+        let listed: Vec<&Segment> = listed.collect();
         self.write_head(&mut text, &listed);
         let skipped = if self.is_delta {
             self.skippable(&listed)
@@ -87,7 +91,10 @@ impl MediaPlaylist<'_> {
         let whole = listed
             .iter()
             .filter(|segment| segment.duration_us.is_some());
-        let parts_from = whole.count().saturating_sub(SEGMENTS_WITH_PARTS);
+        let parts_from = match has_parts {
+            true => whole.count().saturating_sub(SEGMENTS_WITH_PARTS),
+            false => usize::MAX,
+        };
         let mut in_effect = InEffect::default();
         for (index, segment) in listed.iter().enumerate().skip(skipped) {
             self.write_segment(&mut text, segment, &mut in_effect, index >= parts_from);
@@ -103,16 +110,22 @@ impl MediaPlaylist<'_> {
             (first.msn, first.discontinuities - shown)
         });
         let target_s = self.settings.target_duration_s;
+        let part_control = match self.settings.is_low_latency {
+            true => format!(
+                ",PART-HOLD-BACK={}\n#EXT-X-PART-INF:PART-TARGET={}",
+                Seconds(self.settings.part_hold_back_us()),
+                Seconds(self.settings.part_us()),
+            ),
+            false => String::new(),
+        };
         _ = write!(
             text,
             "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:{target_s}\n\
-             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={}.0,HOLD-BACK={}.0,PART-HOLD-BACK={}\n\
-             #EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n\
-             #EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}\n#EXT-X-INDEPENDENT-SEGMENTS\n",
+             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL={}.0,HOLD-BACK={}.0{part_control}\n\
+             #EXT-X-MEDIA-SEQUENCE:{msn}\n#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}\n{}",
             target_s * SKIP_TARGETS,
             target_s * HOLD_BACK_TARGETS,
-            Seconds(self.settings.part_hold_back_us()),
-            Seconds(self.settings.part_us()),
+            independence(std::slice::from_ref(&self.window)),
         );
     }
 
@@ -239,25 +252,39 @@ impl MediaPlaylist<'_> {
             index,
         };
         let from_us = open.map(|segment| segment.signed_from_us);
-        if let Some(from_us) = from_us.or(self.window.next_signed_from_us) {
+        let from_us = from_us.or(self.window.next_signed_from_us);
+        if let Some(from_us) = from_us.filter(|_| self.settings.is_low_latency) {
             text.push_str("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"");
             self.uris.write(text, next, Some(self.until_s(from_us)));
             text.push_str("\"\n");
         }
         for other in self.others {
-            write_report(text, other, self.uris);
+            write_report(text, other, self.uris, self.settings.is_low_latency);
         }
     }
 }
 
-fn write_report(text: &mut String, window: &Window, uris: Uris<'_>) {
-    let Some(last) = window.listed().next_back() else {
+fn write_report(text: &mut String, window: &Window, uris: Uris<'_>, has_parts: bool) {
+    let mut listed = window.listed().rev();
+    let last = listed.find(|segment| has_parts || segment.duration_us.is_some());
+    let Some(last) = last else {
         return;
     };
     text.push_str("#EXT-X-RENDITION-REPORT:URI=\"");
     uris.write(text, Resource::Playlist(window.id), None);
     _ = write!(text, "\",LAST-MSN={}", last.opening.msn);
-    _ = writeln!(text, ",LAST-PART={}", last.parts.len().saturating_sub(1));
+    if has_parts {
+        _ = write!(text, ",LAST-PART={}", last.parts.len().saturating_sub(1));
+    }
+    text.push('\n');
+}
+
+/// Whether players may begin anywhere: not where a source sends keyframes too seldom.
+fn independence(windows: &[&Window]) -> &'static str {
+    match windows.iter().any(|window| window.has_continuations()) {
+        true => "",
+        false => "#EXT-X-INDEPENDENT-SEGMENTS\n",
+    }
 }
 
 /// Writes the multivariant playlist of renditions that are ready; URIs are below the broadcast's identifier.
@@ -276,7 +303,7 @@ pub(super) fn multivariant(
         .iter()
         .filter(|window| window.id != RenditionId::Audio);
     let rungs: Vec<&Window> = rungs.filter(ready).copied().collect();
-    let mut text = "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n".to_owned();
+    let mut text = format!("#EXTM3U\n#EXT-X-VERSION:9\n{}", independence(windows));
     if let Some(audio) = audio.filter(|_| !rungs.is_empty()) {
         let channels = match audio.spec() {
             Some(TrackSpec::Audio(config)) => config.channels,

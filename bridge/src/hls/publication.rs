@@ -27,6 +27,8 @@ pub struct Opening {
     pub is_discontinuity: bool,
     /// How many discontinuities the broadcast had, this one included.
     pub discontinuities: u64,
+    /// It begins between two keyframes: its source sends them too seldom.
+    pub is_continuation: bool,
     /// The number of its initialisation segment.
     pub map: u32,
 }

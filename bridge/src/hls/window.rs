@@ -216,6 +216,11 @@ impl Window {
             .any(|segment| segment.duration_us.is_some() && !segment.is_gap())
     }
 
+    /// Some listed segment begins between two keyframes.
+    pub(super) fn has_continuations(&self) -> bool {
+        self.listed().any(|segment| segment.opening.is_continuation)
+    }
+
     /// What the newest segment carries.
     pub(super) fn spec(&self) -> Option<&TrackSpec> {
         self.maps.back().map(|map| &map.spec)
