@@ -27,7 +27,7 @@ pub use sessions::{Gate, Refusal, Viewer};
 /// How a broadcast is cut, kept and protected; nothing of it changes while it lasts.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The cadence of segments. Keyframes of the source decide: half a second less is taken, too.
+    /// The cadence of segments; the keyframes of the source decide.
     pub segment: Duration,
     /// Parts are listed, so that players may be a second behind instead of several.
     pub is_low_latency: bool,
@@ -121,18 +121,24 @@ impl Settings {
         Duration::from_secs(u64::from(self.target_duration_s.max(1)) * 3)
     }
 
+    /// The shortest segment that a keyframe ends. One that comes earlier is followed by the next one, in the
+    /// cadence, before the segment is too long.
+    fn early_us(&self) -> i64 {
+        (self.limit_us() - self.segment_us()).clamp(self.segment_us() / 2, self.segment_us())
+    }
+
     /// The longest segment: it still rounds to the target duration.
     fn limit_us(&self) -> i64 {
         i64::from(self.target_duration_s.max(1)) * 1_000_000 + LIMIT_OVER_US
     }
 }
 
-/// Half of it is how early a keyframe may be.
+/// Shorter ones would not be worth their requests.
 const SEGMENT_US_MIN: i64 = 1_000_000;
 /// A frame at 20 frames a second.
 const PART_US_MIN: i64 = 50_000;
 /// A duration is rounded before it is compared with the target (RFC 8216bis §4.4.3.1).
-const LIMIT_OVER_US: i64 = 480_000;
+const LIMIT_OVER_US: i64 = 300_000;
 
 /// Six segments at the least are listed, and none is longer than four seconds by much.
 const LISTED_S_MIN: u64 = 24;

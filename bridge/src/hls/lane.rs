@@ -15,6 +15,8 @@ use crate::fmp4::{AudioClock, Fragment, Sample, TrackSpec, VIDEO_TIMESCALE, Vide
 pub(super) struct Cadence {
     pub(super) segment_us: i64,
     pub(super) part_us: i64,
+    /// A keyframe this long after a border is the next one.
+    pub(super) early_us: i64,
     /// No segment of the leading rendition is longer.
     pub(super) limit_us: i64,
     /// Wall-clock time at zero in microseconds since 1970, if fragments say when they were captured.
@@ -174,7 +176,7 @@ impl Lane {
         let at_us = self.last_at_us? + REPEAT_US;
         let mut frame = self.key.clone()?;
         // After a jump of time only the present counts.
-        frame.at_us = at_us.max(settled_us - REPEAT_US);
+        frame.at_us = at_us.clamp(settled_us - REPEAT_US, settled_us);
         self.last_at_us = Some(frame.at_us);
         self.heard_us = now_us;
         self.is_holding = true;

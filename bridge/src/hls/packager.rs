@@ -60,14 +60,18 @@ enum Standing {
     Due,
 }
 
-/// A keyframe this much before the cadence is a border: the next one may come too late.
-const EARLY_US: i64 = 500_000;
 /// A segment without a keyframe after it is cut this much before it would be too long.
-const CONTINUE_US: i64 = 150_000;
+const CONTINUE_US: i64 = 100_000;
+/// A rung that begins this long after a border begins a segment of its own.
+const LATE_US: i64 = 500_000;
 /// This long a keyframe of another rung may wait for the leading one's.
 const PENDING_US: i64 = 150_000;
 /// Without a picture for this long the last keyframe is shown again. A still screen sends one a second.
-const HOLD_AFTER_US: i64 = 1_500_000;
+const HOLD_AFTER_US: i64 = 1_200_000;
+/// The same where a segment must end; it is longer than the pictures of any live source are apart.
+const HOLD_AT_END_AFTER_US: i64 = 200_000;
+/// This long before a segment must end.
+const HOLD_BEFORE_US: i64 = 100_000;
 /// Frames that may wait with it.
 const PENDING_MAX: usize = 64;
 /// This long after its limit a segment without a keyframe may find its end at one: a border less.
@@ -84,6 +88,7 @@ impl Packager {
             cadence: Cadence {
                 segment_us: settings.segment_us(),
                 part_us: settings.part_us(),
+                early_us: settings.early_us(),
                 limit_us: settings.limit_us(),
                 reference_us: settings
                     .has_reference_times
@@ -243,7 +248,7 @@ impl Packager {
             return false;
         };
         let age_us = frame.at_us.saturating_sub(border.start_us);
-        let is_armed = age_us >= self.cadence.segment_us - EARLY_US;
+        let is_armed = age_us >= self.cadence.early_us;
         if lane.pending.is_empty() {
             if id == RenditionId::Audio || !frame.is_key || !is_armed {
                 return false;
@@ -267,7 +272,7 @@ impl Packager {
         }
         let is_change = lane.is_change(&frame);
         let had_this = lane.last_msn.is_some_and(|msn| msn >= border.msn);
-        let is_late = frame.at_us.saturating_sub(border.start_us) > EARLY_US;
+        let is_late = frame.at_us.saturating_sub(border.start_us) > LATE_US;
         let is_break = lane.was_interrupted || is_change || self.is_discontinuity_due;
         if leads && (had_this || is_late || (is_break && !border.is_discontinuity)) {
             self.cut(frame.at_us, is_break);
@@ -289,7 +294,7 @@ impl Packager {
             self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
         } else if (frame.is_key || border.is_continuation)
             && (!is_change || border.is_discontinuity)
-            && frame.at_us >= border.start_us - EARLY_US
+            && frame.at_us >= border.start_us - LATE_US
         {
             self.begin(id, frame);
         } else if is_change || frame.at_us > lane.follow_until_us(border) {
@@ -313,7 +318,7 @@ impl Packager {
         }
         let is_break = lane.is_change(&frame) || self.is_discontinuity_due;
         let age_us = frame.at_us.saturating_sub(border.start_us);
-        let is_due = age_us >= self.cadence.segment_us - EARLY_US || border.is_continuation;
+        let is_due = age_us >= self.cadence.early_us || border.is_continuation;
         if frame.is_key && (is_break || is_due) && age_us > 0 {
             self.cut(frame.at_us, is_break);
             self.begin(id, frame);
@@ -344,7 +349,7 @@ impl Packager {
             return;
         }
         let age_us = frame.at_us.saturating_sub(border.start_us);
-        let is_armed = age_us >= self.cadence.segment_us - EARLY_US;
+        let is_armed = age_us >= self.cadence.early_us;
         let is_video = id != RenditionId::Audio;
         let may_begin = is_video && frame.is_key;
         if !lane.pending.is_empty() {
@@ -534,12 +539,19 @@ impl Packager {
     /// Shows the last keyframe again while no rung has anything else: without pictures players stand still,
     /// though there is sound.
     fn hold_picture(&mut self, now_us: i64) {
-        let video = self
-            .lanes
-            .values()
-            .filter(|lane| lane.id != RenditionId::Audio);
-        let is_shown = |lane: &Lane| lane.missing_us(now_us) < HOLD_AFTER_US;
-        if !self.holds_picture || self.border.is_none() || video.clone().any(is_shown) {
+        let Some(border) = self.border.filter(|_| self.holds_picture) else {
+            return;
+        };
+        let ends_us = border.start_us + self.cadence.limit_us - HOLD_BEFORE_US;
+        let is_shown = |lane: &Lane| match lane.missing_us(now_us) {
+            ..HOLD_AT_END_AFTER_US => true,
+            HOLD_AFTER_US.. => false,
+            // The segment needs a keyframe to end.
+            _ => lane.settled_us(now_us) < ends_us,
+        };
+        let video = self.lanes.values();
+        let video = video.filter(|lane| lane.id != RenditionId::Audio);
+        if video.clone().any(is_shown) {
             return;
         }
         let open = video.filter(|lane| lane.open.is_some());
