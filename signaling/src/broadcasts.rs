@@ -296,6 +296,7 @@ fn open_recordings(config: &config::Recording) -> io::Result<Option<Opened>> {
     let settings = RecordingSettings {
         min_free_mb: config.min_free_mb.into(),
         running_max: usize::try_from(config.recordings_max).unwrap_or(usize::MAX),
+        max_duration: config.max_duration.duration(),
         ..RecordingSettings::new(PathBuf::from(&config.dir))
     };
     let store = match config.s3_bucket.as_str() {

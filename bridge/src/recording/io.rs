@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tokio::runtime::Handle;
@@ -47,15 +47,18 @@ pub struct RecordingSettings {
     pub min_free_mb: u64,
     /// Recordings at once.
     pub running_max: usize,
+    /// A recording ends when it is this long.
+    pub max_duration: Duration,
 }
 
 impl RecordingSettings {
-    /// With 512 MB to stay free, and at most 16 recordings at once.
+    /// With 512 MB to stay free, and at most 16 recordings at once of 12 hours each.
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,
             min_free_mb: 512,
             running_max: 16,
+            max_duration: Duration::from_secs(12 * 3600),
         }
     }
 }

@@ -193,6 +193,9 @@ impl Broadcast {
 impl Recording {
     /// Checks what is more than a value's type.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.max_duration < Span::from_secs(1) {
+            return Err(rule("recording.max_duration", "must be at least 1s"));
+        }
         if self.s3_bucket.is_empty() {
             return Ok(());
         }

@@ -83,6 +83,10 @@ fn faults_of_broadcasts_and_recordings_are_named() {
             "broadcast.codecs: must name a codec",
         ),
         (
+            "[recording]\nmax_duration = \"0s\"",
+            "recording.max_duration: must be at least 1s",
+        ),
+        (
             "[recording]\ns3_bucket = \"b\"",
             "recording.dir: what is recorded is kept here first",
         ),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -102,6 +103,9 @@ impl Writer {
         if has_any {
             self.note();
         }
+        if self.duration() >= self.shared.settings.max_duration {
+            self.control.stop();
+        }
         Ok(())
     }
 
@@ -147,8 +151,14 @@ impl Writer {
         }
     }
 
+    /// How long it is so far.
+    fn duration(&self) -> Duration {
+        let duration_us = u64::try_from(self.muxer.duration_us());
+        Duration::from_micros(duration_us.unwrap_or(0))
+    }
+
     fn note(&self) {
-        let duration_ms = u64::try_from(self.muxer.duration_us() / 1_000).unwrap_or(0);
+        let duration_ms = u64::try_from(self.duration().as_millis()).unwrap_or(u64::MAX);
         let reached = (duration_ms, self.muxer.left_out());
         self.shared.progress(&self.id, self.bytes, reached);
     }

@@ -125,6 +125,30 @@ pub(super) async fn read(
 }
 
 #[tokio::test]
+async fn a_recording_that_is_long_enough_ends() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let short = RecordingSettings {
+        max_duration: Duration::from_secs(1),
+        ..settings(&scratch)
+    };
+    let (recordings, mut events) = Recordings::open(short, None).unwrap();
+    let (id, recorder) = recordings.start(spec("standup")).unwrap();
+    let pictures = video(VideoCodec::H264, (320, 180), 3, 0);
+    for frame in together(&pictures, &audio(AudioCodec::Opus, 3, 0)) {
+        // From then on nothing is taken.
+        recorder.offer(frame);
+    }
+    let seen = events_until(&mut events, 1, is_final).await;
+    let last = seen.last().unwrap();
+    assert_eq!(last.state, RecordingState::Ready, "{last:?}");
+    assert!(recorder.has_ended() && !recordings.stop(&id));
+    assert!(last.duration_ms >= 1_000, "{last:?}");
+}
+
+#[tokio::test]
 async fn without_media_a_recording_fails_by_name() {
     let scratch = Scratch::new();
     let (recordings, mut events) = Recordings::open(settings(&scratch), None).unwrap();
