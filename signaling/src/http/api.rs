@@ -202,10 +202,7 @@ async fn put_room(
             "the token does not allow opening rooms",
         ));
     }
-    if !is_name(&room) {
-        let text = "a room's name is 1 to 128 of A-Z a-z 0-9 . _ ~ : @ -";
-        return Err(problem(ErrorCode::BadMessage, text));
-    }
+    check_name(&room)?;
     let Json(settings) = body.map_err(|error| bad_body(&error))?;
     if settings.metadata.len() > METADATA_BYTES_MAX {
         return Err(problem(ErrorCode::TooLarge, "metadata is at most 64 KiB"));
@@ -390,6 +387,14 @@ pub(super) fn moderate(
         .may_moderate(room)
         .then_some(())
         .ok_or_else(|| problem(ErrorCode::Forbidden, text))
+}
+
+/// Checks that a room may be opened under this name.
+pub(super) fn check_name(room: &str) -> Result<(), Problem> {
+    let text = "a room's name is 1 to 128 of A-Z a-z 0-9 . _ ~ : @ -";
+    is_name(room)
+        .then_some(())
+        .ok_or_else(|| problem(ErrorCode::BadMessage, text))
 }
 
 /// The wanted part of a list that is sorted by `key`, and the cursor of the next part.

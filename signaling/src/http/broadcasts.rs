@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{bad_body, moderate, timestamp};
+use super::api::{bad_body, check_name, moderate, timestamp};
 use super::problem::{Problem, ProblemBody, problem};
 use super::{App, Ends};
 use crate::message::ErrorCode;
@@ -233,6 +233,7 @@ async fn begin_broadcast(
     body: Result<Json<NewBroadcast>, JsonRejection>,
 ) -> Result<Response, Problem> {
     moderate(&app, ends, &headers, &room)?;
+    check_name(&room)?;
     let Json(wanted) = body.map_err(|error| bad_body(&error))?;
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if wanted.name.len() > 32 || !wanted.name.bytes().all(is_plain) {

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{bad_body, moderate};
+use super::api::{bad_body, check_name, moderate};
 use super::broadcasts::refused;
 use super::problem::{Problem, ProblemBody, problem};
 use super::{App, Ends};
@@ -83,6 +83,7 @@ async fn begin_recording(
     body: Result<Json<NewRecording>, JsonRejection>,
 ) -> Result<Response, Problem> {
     moderate(&app, ends, &headers, &room)?;
+    check_name(&room)?;
     let Json(wanted) = body.map_err(|error| bad_body(&error))?;
     let bridge = app.broadcasts.bridge();
     let now = Instant::now();
