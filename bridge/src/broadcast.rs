@@ -176,11 +176,6 @@ impl Broadcast {
         &self.shown
     }
 
-    /// The rule by which it is chosen.
-    pub fn rule(&self) -> &Follow {
-        self.program.rule()
-    }
-
     /// Someone publishes something.
     pub fn has_publishers(&self) -> bool {
         !self.tracks.is_empty()

@@ -273,6 +273,7 @@ impl Bridge {
             (store, flv.clone()),
             recording,
         );
+        listing.set_follow(spec.follow.clone());
         let sound = broadcast.audio_config(AudioCodec::Aac);
         let begun = targets.into_iter().map(|target| {
             let (address, pusher) = push(target, sound.clone())?;
@@ -394,10 +395,15 @@ impl Bridge {
 
     /// Has a broadcast follow someone else; false when there is none.
     pub fn follow(&self, id: BroadcastId, follow: Follow) -> bool {
-        let is_running = self
-            .find(id)
-            .is_some_and(|listing| listing.ending().is_none());
-        is_running && self.order(Order::Follow(id, follow)).is_ok()
+        let running = self.find(id).filter(|listing| listing.ending().is_none());
+        let Some(listing) = running else {
+            return false;
+        };
+        let is_ordered = self.order(Order::Follow(id, follow.clone())).is_ok();
+        if is_ordered {
+            listing.set_follow(follow);
+        }
+        is_ordered
     }
 
     /// Pushes a broadcast to one more target. To be called where tokio runs.

@@ -56,8 +56,6 @@ pub enum Ending {
 pub struct Progress {
     /// What is shown.
     pub shown: Shown,
-    /// The rule by which it is chosen.
-    pub follow: Follow,
     /// Nobody watches, so nothing is made.
     pub is_paused: bool,
     /// Someone publishes something.
@@ -97,6 +95,7 @@ pub struct Listing {
 
 #[derive(Debug, Default)]
 struct Shared {
+    follow: Follow,
     progress: Option<Progress>,
     ending: Option<Ending>,
     targets: Vec<Arc<Target>>,
@@ -131,6 +130,11 @@ impl Listing {
         }
     }
 
+    /// Whose picture it is to show.
+    pub fn follow(&self) -> Follow {
+        self.shared().follow.clone()
+    }
+
     /// How it is; `None` before it is known.
     pub fn progress(&self) -> Option<Progress> {
         self.shared().progress.clone()
@@ -144,6 +148,10 @@ impl Listing {
     /// Where it is pushed to.
     pub fn targets(&self) -> Vec<Arc<Target>> {
         self.shared().targets.clone()
+    }
+
+    pub(crate) fn set_follow(&self, follow: Follow) {
+        self.shared().follow = follow;
     }
 
     pub(crate) fn tell(&self, progress: Progress) {

@@ -62,11 +62,6 @@ impl Program {
         self.changed_at = None;
     }
 
-    /// The rule.
-    pub fn rule(&self) -> &Follow {
-        &self.follow
-    }
-
     /// A video track is there, or is muted now, or is not.
     pub fn note(
         &mut self,

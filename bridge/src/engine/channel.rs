@@ -247,7 +247,6 @@ impl Channel {
     fn tell(&self) {
         self.listing.tell(Progress {
             shown: self.broadcast.shown().clone(),
-            follow: self.broadcast.rule().clone(),
             is_paused: !self.broadcast.is_running(),
             has_publishers: self.broadcast.has_publishers(),
         });

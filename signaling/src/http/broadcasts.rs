@@ -420,8 +420,7 @@ fn view(listing: &Listing) -> BroadcastView {
         Some(_) if has_begun => BroadcastState::Live,
         _ => BroadcastState::Starting,
     };
-    let rule = progress.as_ref().map(|progress| progress.follow.clone());
-    let (follow, participant) = match rule.unwrap_or_default() {
+    let (follow, participant) = match listing.follow() {
         Follow::Auto => (FollowRule::Auto, None),
         Follow::Speaker => (FollowRule::Speaker, None),
         Follow::Screen => (FollowRule::Screen, None),
