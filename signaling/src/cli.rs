@@ -1,9 +1,10 @@
-//! The command line: serve, tokens, rooms and participants, configuration.
+//! The command line: serve, tokens, rooms, participants and broadcasts, configuration.
 #![expect(
     clippy::disallowed_methods,
     reason = "the command line reads the clock and the network"
 )]
 
+mod broadcast;
 mod client;
 mod doctor;
 mod remote;
@@ -42,6 +43,9 @@ enum Command {
     /// List, remove and mute participants of the running server.
     #[command(subcommand)]
     Participants(remote::ParticipantsCommand),
+    /// Begin, end and list live broadcasts of the running server's rooms.
+    #[command(subcommand)]
+    Broadcast(broadcast::BroadcastCommand),
     /// Check or print the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -108,6 +112,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Token(command) => token::run(&command),
         Command::Rooms(command) => remote::rooms(command),
         Command::Participants(command) => remote::participants(command),
+        Command::Broadcast(command) => broadcast::run(command),
         Command::Config(ConfigCommand::Check(source)) => {
             source.load()?;
             print("the configuration is fine")

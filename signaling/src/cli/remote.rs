@@ -30,18 +30,18 @@ pub(super) enum ParticipantsCommand {
 #[derive(Args, Debug)]
 pub(super) struct Listing {
     #[command(flatten)]
-    source: ConfigSource,
+    pub(super) source: ConfigSource,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct OneRoom {
     #[command(flatten)]
-    listing: Listing,
+    pub(super) listing: Listing,
     /// The room's name.
-    room: String,
+    pub(super) room: String,
 }
 
 #[derive(Args, Debug)]
@@ -150,7 +150,7 @@ fn mute(options: &MuteOptions) -> Result<()> {
 }
 
 /// All parts of a list.
-fn all(client: &Client<'_>, path: &str) -> Result<Vec<Value>> {
+pub(super) fn all(client: &Client<'_>, path: &str) -> Result<Vec<Value>> {
     let mut items = Vec::new();
     let mut page = client.ask("GET", path, None)?;
     loop {
@@ -162,13 +162,17 @@ fn all(client: &Client<'_>, path: &str) -> Result<Vec<Value>> {
     }
 }
 
-fn print_list(listing: &Listing, items: &[Value], line: impl Fn(&Value) -> String) -> Result<()> {
+pub(super) fn print_list(
+    listing: &Listing,
+    items: &[Value],
+    line: impl Fn(&Value) -> String,
+) -> Result<()> {
     if listing.json {
         return print(&serde_json::to_string_pretty(items)?);
     }
     items.iter().try_for_each(|item| print(&line(item)))
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
