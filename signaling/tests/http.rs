@@ -7,14 +7,22 @@
 
 #[path = "http/api.rs"]
 mod api;
+#[path = "http/broadcasts.rs"]
+mod broadcasts;
 #[path = "http/client.rs"]
 mod client;
+#[path = "http/encoders.rs"]
+mod encoders;
 #[path = "http/ice_servers.rs"]
 mod ice_servers;
+#[path = "http/live.rs"]
+mod live;
 #[path = "http/native.rs"]
 mod native;
 #[path = "http/proxy.rs"]
 mod proxy;
+#[path = "http/recordings.rs"]
+mod recordings;
 #[path = "http/test_room.rs"]
 mod test_room;
 #[path = "http/tls.rs"]

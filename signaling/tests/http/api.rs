@@ -166,6 +166,14 @@ async fn the_api_describes_itself() {
         "/v1/rooms",
         "/v1/rooms/{room}",
         "/v1/rooms/{room}/participants/{identity}",
+        "/v1/rooms/{room}/broadcasts",
+        "/v1/rooms/{room}/broadcasts/{id}",
+        "/v1/rooms/{room}/broadcasts/{id}/targets",
+        "/v1/rooms/{room}/broadcasts/{id}/targets/{target}",
+        "/v1/rooms/{room}/recordings",
+        "/v1/rooms/{room}/recordings/{id}",
+        "/v1/rooms/{room}/recordings/{id}/stop",
+        "/v1/rooms/{room}/recordings/{id}/files/{file}",
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
@@ -255,6 +263,13 @@ async fn every_metric_is_declared_once() {
         "plenum_rooms",
         "plenum_shard_rooms",
         "plenum_turn_allocations",
+        "plenum_broadcasts",
+        "plenum_broadcast_viewers",
+        "plenum_broadcast_targets",
+        "plenum_track_recordings",
+        "plenum_bridge_packets_total",
+        "plenum_rtmp_connections",
+        "plenum_rtmp_refused_total",
     ] {
         assert!(declared.contains(&name), "{name}");
     }

@@ -198,6 +198,34 @@ pub(crate) async fn ask(
 }
 
 pub(crate) async fn raw(server: &Server, request: &[u8]) -> Reply {
+    let (head, body) = exchange(server, request).await;
+    reply(head, String::from_utf8(body).unwrap())
+}
+
+/// Fetches something that need not be text.
+pub(crate) async fn fetch(
+    server: &Server,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (Reply, Vec<u8>) {
+    let mut request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n", server.addr());
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let (head, body) = exchange(server, format!("{request}\r\n").as_bytes()).await;
+    (reply(head, String::new()), body)
+}
+
+fn reply(head: String, body: String) -> Reply {
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    Reply { status, head, body }
+}
+
+async fn exchange(server: &Server, request: &[u8]) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(server.addr()).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut bytes = Vec::new();
@@ -206,17 +234,70 @@ pub(crate) async fn raw(server: &Server, request: &[u8]) -> Reply {
         .await
         .unwrap()
         .ok();
-    let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok())
-        .unwrap_or(0);
-    Reply {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+    let body = end.map(|end| bytes.split_off(end + 4)).unwrap_or_default();
+    (String::from_utf8(bytes).unwrap(), body)
+}
+
+/// Asks again and again until the answer is as it should be; what it was.
+pub(crate) async fn eventually<T: std::fmt::Debug>(
+    mut ask: impl AsyncFnMut() -> T,
+    is_right: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = ask().await;
+        if is_right(&answer) {
+            return answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "still {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The room API, with a token.
+pub(crate) struct Api<'a> {
+    pub(crate) server: &'a Server,
+    auth: String,
+}
+
+impl<'a> Api<'a> {
+    /// As whoever may do everything.
+    pub(crate) fn new(server: &'a Server) -> Self {
+        Self::with(server, &admin_token())
+    }
+
+    pub(crate) fn with(server: &'a Server, token: &str) -> Self {
+        let auth = bearer(token);
+        Self { server, auth }
+    }
+
+    pub(crate) async fn ask(&self, line: &str, body: &str) -> Reply {
+        let headers = [
+            ("Authorization", self.auth.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        ask(self.server, line, &headers, body).await
+    }
+
+    /// What is at a path.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let reply = self.ask(&format!("GET {path}"), "").await;
+        assert_eq!(reply.status, 200, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    /// Makes something; it.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        let reply = self.ask(&format!("POST {path}"), &body.to_string()).await;
+        assert_eq!(reply.status, 201, "{path}: {reply:?}");
+        reply.json()
+    }
+
+    pub(crate) async fn fetch(&self, path: &str, range: Option<&str>) -> (Reply, Vec<u8>) {
+        let mut headers = vec![("Authorization", self.auth.as_str())];
+        headers.extend(range.map(|range| ("Range", range)));
+        fetch(self.server, path, &headers).await
     }
 }
 

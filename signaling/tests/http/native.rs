@@ -17,7 +17,7 @@ use crate::client::*;
 use crate::whip::offer;
 
 /// A native client.
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 async fn connect(server: &Server, headers: &[(&str, &str)]) -> Result<Client, Error> {
     let mut request = format!("ws://{}/v1/signal", server.addr())
@@ -42,7 +42,7 @@ impl Client {
     }
 
     /// Joins the room `r`; the client and its `welcome`.
-    async fn join(server: &Server, identity: &str) -> (Self, Value) {
+    pub(crate) async fn join(server: &Server, identity: &str) -> (Self, Value) {
         let mut client = Self::new(server).await;
         client
             .say(&json!({ "t": "hello", "v": [1], "token": token(identity) }))
@@ -52,7 +52,7 @@ impl Client {
         (client, welcome)
     }
 
-    async fn say(&mut self, message: &Value) {
+    pub(crate) async fn say(&mut self, message: &Value) {
         self.text(&message.to_string()).await;
     }
 
@@ -73,10 +73,20 @@ impl Client {
         }
     }
 
-    async fn hear(&mut self) -> Value {
+    pub(crate) async fn hear(&mut self) -> Value {
         match self.frame().await {
             Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
             other => panic!("no text: {other:?}"),
+        }
+    }
+
+    /// The next message like this, past others.
+    pub(crate) async fn hear_of(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let heard = self.hear().await;
+            if is_it(&heard) {
+                return heard;
+            }
         }
     }
 
