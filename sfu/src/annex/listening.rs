@@ -93,7 +93,8 @@ impl Annex {
                 timestamp: packet.meta.timestamp,
                 marker: packet.meta.marker,
                 arrival: packet.meta.arrival,
-                audio_level: packet.meta.audio_level,
+                // The highest bit says that it is a voice (RFC 6464 §3).
+                audio_level: packet.meta.audio_level.map(|level| level & 0x7f),
                 payload: Bytes::copy_from_slice(payload),
             }));
         }
