@@ -5,6 +5,7 @@
 
 mod clock;
 mod entry;
+mod parameter_sets;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::media::{AudioConfig, VideoCodec, VideoConfig};
 
 pub use clock::{AudioClock, VideoClock};
+pub(crate) use parameter_sets::parameter_sets;
 
 /// Ticks of a second in video tracks.
 pub const VIDEO_TIMESCALE: u32 = 90_000;

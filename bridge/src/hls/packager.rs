@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::fmp4::{TrackSpec, init_segment};
+use crate::fmp4::{TrackSpec, init_segment, parameter_sets};
 use crate::media::{AudioFrame, VideoCodec, VideoFrame};
 
 use super::Settings;
@@ -81,6 +81,14 @@ const SOUND_ALONE_US: i64 = 1_000_000;
 /// How many segments are left out one by one when time jumps; what is more is one step.
 const JUMP_SEGMENTS_MAX: u32 = 30;
 
+/// The parameter sets, if there are any, and then the frame.
+fn begin_with(sets: &Bytes, frame: Bytes) -> Bytes {
+    match sets.is_empty() {
+        true => frame,
+        false => [&sets[..], &frame[..]].concat().into(),
+    }
+}
+
 impl Packager {
     /// Makes a packager; `wall_clock_at_zero_us` is the Unix time of the broadcast's beginning.
     pub fn new(settings: &Settings, wall_clock_at_zero_us: i64) -> Self {
@@ -114,12 +122,16 @@ impl Packager {
             self.counts.unsupported += 1;
             return;
         }
+        let data = match frame.is_key {
+            true => begin_with(&parameter_sets(&frame.config), frame.data),
+            false => frame.data,
+        };
         let frame = Frame {
             spec: TrackSpec::Video(frame.config),
             at_us: frame.at_us,
             is_key: frame.is_key,
             sample_count: 0,
-            data: frame.data,
+            data,
         };
         self.take(now_us, RenditionId::Video(rung), frame);
     }

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::fmp4::{
     AudioClock, Fragment, InitError, Sample, TrackSpec, VIDEO_TIMESCALE, VideoClock, init_segment,
+    parameter_sets,
 };
-use crate::media::{AudioConfig, AudioFrame, VideoCodec, VideoConfig, VideoFrame};
+use crate::media::{AudioConfig, AudioFrame, VideoConfig, VideoFrame};
 
 /// Writes fragments of one or two tracks.
 #[derive(Debug)]
@@ -54,8 +55,7 @@ impl Mp4Writer {
         audio: Option<&Arc<AudioConfig>>,
     ) -> Result<(Self, Bytes), InitError> {
         let mut specs = Vec::new();
-        let h264 = video.filter(|config| config.codec == VideoCodec::H264);
-        let parameter_sets = h264.and_then(|config| parameter_sets(&config.record));
+        let parameter_sets = video.map(|config| parameter_sets(config));
         let mut id = 0;
         let video = video.map(|config| {
             specs.push(TrackSpec::Video(Arc::clone(config)));
@@ -195,48 +195,7 @@ impl<C> Track<C> {
     }
 }
 
-/// The parameter sets of an `avcC` record (ISO/IEC 14496-15 §5.3.3.1) as NAL units in a frame: each after
-/// its length as 4 bytes.
-fn parameter_sets(record: &[u8]) -> Option<Bytes> {
-    let mut sets = BytesMut::new();
-    let (count, mut rest) = record.get(5..)?.split_first()?;
-    let mut count = count & 0x1f;
-    for _ in 0..2 {
-        for _ in 0..count {
-            let (length, after) = rest.split_first_chunk()?;
-            let length = u16::from_be_bytes(*length);
-            let (set, after) = after.split_at_checked(length.into())?;
-            sets.put_u32(length.into());
-            sets.put_slice(set);
-            rest = after;
-        }
-        // First sequence parameter sets, then picture parameter sets.
-        let Some((next, after)) = rest.split_first() else {
-            break;
-        };
-        (count, rest) = (*next, after);
-    }
-    Some(sets.freeze())
-}
-
 /// A fragment is lost in a crash.
 const FRAGMENT_US: i64 = 1_000_000;
 const FRAGMENT_US_MAX: i64 = 2_000_000;
 const FRAGMENT_BYTES_MAX: usize = 4 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameter_sets_come_out_of_their_record_and_cut_ones_do_not() {
-        let record = [
-            1, 66, 0, 31, 0xff, 0xe1, 0, 2, 0x67, 7, 1, 0, 1, 0x68, 0xfd, 0xf8,
-        ];
-        let sets = parameter_sets(&record).unwrap();
-        assert_eq!(sets[..], [0, 0, 0, 2, 0x67, 7, 0, 0, 0, 1, 0x68]);
-        for length in [0, 5, 7, 9] {
-            assert_eq!(parameter_sets(&record[..length]), None, "{length}");
-        }
-    }
-}
