@@ -28,6 +28,9 @@ use sounds::Sounds;
 
 /// Between two looks at what is on the air.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// At the end sound is mixed for this long after the present: an AAC encoder keeps 43 to 64 ms to itself,
+/// and players end well only where the sound is not shorter than the picture.
+const TAIL_US: i64 = 80_000;
 
 /// What a broadcast is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +134,8 @@ pub struct Broadcast {
     /// What the annex was asked to have.
     wanted: HashMap<TrackId, u8>,
     next_look: Option<Instant>,
+    /// When time passed last.
+    turned_us: i64,
     samples: VecDeque<Sample>,
     asks: VecDeque<Ask>,
 }
@@ -155,6 +160,7 @@ impl Broadcast {
             is_running: true,
             wanted: HashMap::new(),
             next_look: None,
+            turned_us: 0,
             samples: VecDeque::new(),
             asks: VecDeque::new(),
         })
@@ -273,6 +279,7 @@ impl Broadcast {
             return;
         }
         let now_us = self.timeline.at_us(now);
+        self.turned_us = now_us;
         self.pictures.handle_timeout(now);
         self.take_pictures();
         let (tracks, senders) = (&self.tracks, &self.senders);
@@ -293,6 +300,18 @@ impl Broadcast {
         let rungs = &self.rungs;
         self.asks
             .extend(self.pictures.keyframes_due(now, now_us, rungs));
+    }
+
+    /// Gives all the sound that has come, for the program ends here: at the time that is returned, in
+    /// microseconds.
+    pub fn finish(&mut self) -> i64 {
+        if self.is_running {
+            let samples = &mut self.samples;
+            let end_us = self.turned_us + self.settings.audio_delay_us + TAIL_US;
+            self.sounds
+                .mix(end_us, |frame| samples.push_back(Sample::Audio(frame)));
+        }
+        self.turned_us
     }
 
     fn note_track(&mut self, track: &HeardTrack) {

@@ -511,3 +511,22 @@ fn garbage_costs_nothing_but_itself() {
     assert!(stage.sounds(AudioCodec::Opus).len() > 280);
     assert!(stage.pictures(0).len() > 10);
 }
+
+#[test]
+fn at_the_end_there_is_sound_for_all_pictures() {
+    let settings = Settings {
+        audio: vec![AudioCodec::Opus],
+        ..Settings::default()
+    };
+    let mut stage = Stage::new(settings);
+    stage.join(&[360], Codec::H264);
+    stage.run_ms(3_000);
+    stage.broadcast.finish();
+    stage
+        .samples
+        .extend(std::iter::from_fn(|| stage.broadcast.poll_sample()));
+    let picture_us = stage.pictures(0).last().unwrap().frame.at_us;
+    let sound_us = stage.sounds(AudioCodec::Opus).last().unwrap().at_us;
+    assert!(sound_us > picture_us, "{sound_us} and {picture_us}");
+    check_time(&stage, 1);
+}

@@ -128,12 +128,7 @@ impl Channel {
         while let Some(ask) = self.broadcast.poll_ask() {
             tap.carry_out(annex, self.consumer, ask);
         }
-        while let Some(sample) = self.broadcast.poll_sample() {
-            match sample {
-                Sample::Video(placed) => self.carry_picture(now_us, placed),
-                Sample::Audio(frame) => self.carry_sound(now_us, frame),
-            }
-        }
+        self.carry_samples(now_us);
         if let Some(hls) = &mut self.hls {
             if self.broadcast.is_running() {
                 hls.packager.advance(now_us);
@@ -155,6 +150,8 @@ impl Channel {
 
     /// Ends everything that carries it.
     pub(super) fn end(mut self, ending: Ending) {
+        let now_us = self.broadcast.finish();
+        self.carry_samples(now_us);
         if let Some(hls) = &mut self.hls {
             hls.packager.finish();
             hls.publish();
@@ -163,6 +160,15 @@ impl Channel {
             flv.end();
         }
         self.listing.end(ending);
+    }
+
+    fn carry_samples(&mut self, now_us: i64) {
+        while let Some(sample) = self.broadcast.poll_sample() {
+            match sample {
+                Sample::Video(placed) => self.carry_picture(now_us, placed),
+                Sample::Audio(frame) => self.carry_sound(now_us, frame),
+            }
+        }
     }
 
     fn carry_picture(&mut self, now_us: i64, placed: Placed) {
