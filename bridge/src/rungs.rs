@@ -14,6 +14,9 @@ use crate::media::{VideoConfig, VideoFrame};
 const CARD_INTERVAL_US: i64 = 200_000;
 /// The card is this late, so that a real picture that comes is later than it.
 const CARD_LAG_US: i64 = 150_000;
+/// A rung that has shown nothing yet waits this long for its source: no player sees the card first, which
+/// is of another size, and takes that for the rung's.
+const BEGINNING_US: i64 = 1_500_000;
 /// A rung without a source waits this long before it shows the card.
 const ABANDONED_US: i64 = 300_000;
 /// A rung whose new source has not begun waits this long: the old picture stands.
@@ -61,6 +64,8 @@ struct Rung {
     aimed: Option<Lane>,
     /// What feeds it.
     current: Option<Lane>,
+    /// When it was there first.
+    begun_us: Option<i64>,
     /// When its last frame is shown.
     last_us: Option<i64>,
     /// What its last frame is coded with.
@@ -170,6 +175,7 @@ impl Rung {
     }
 
     fn fill(&mut self, (index, now_us): (usize, i64), placed: &mut Vec<Placed>) {
+        self.begun_us.get_or_insert(now_us);
         let end = now_us - CARD_LAG_US;
         if self.card.is_none() && !self.is_due(now_us) {
             return;
@@ -214,7 +220,8 @@ impl Rung {
     /// Nothing was shown for so long that the card should be.
     fn is_due(&self, now_us: i64) -> bool {
         let Some(last) = self.last_us else {
-            return true;
+            let begun_us = self.begun_us.unwrap_or(now_us);
+            return self.aimed.is_none() || now_us - begun_us > BEGINNING_US;
         };
         let patience = match (self.aimed, self.current) {
             (None, _) => ABANDONED_US,
@@ -321,6 +328,21 @@ mod tests {
             [(0, true, 1_390_000)]
         );
         assert!(fill(&mut rungs, 1_600_000).is_empty());
+    }
+
+    #[test]
+    fn a_source_that_is_on_its_way_is_waited_for() {
+        let mut rungs = Rungs::new(2);
+        let [one, other] = [lane(1, 1), lane(1, 0)];
+        rungs.aim(&[one, other]);
+        assert_eq!(fill(&mut rungs, 1_000_000), []);
+        assert_eq!(fill(&mut rungs, 2_000_000), []);
+        assert_eq!(
+            place(&mut rungs, one, 2_000_000, true),
+            [(0, true, 2_000_000)]
+        );
+        let card = fill(&mut rungs, 2_600_000);
+        assert_eq!(card.iter().map(|p| p.rung).collect::<Vec<_>>(), [1]);
     }
 
     #[test]
