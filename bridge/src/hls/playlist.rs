@@ -294,6 +294,10 @@ pub(super) fn multivariant(
     windows: &[&Window],
     uri: &dyn Fn(Resource) -> String,
 ) -> Option<String> {
+    // A player reads it once: what is about to begin is waited for, and no player is left without pictures.
+    if windows.iter().any(|window| window.is_beginning()) {
+        return None;
+    }
     let ready = |window: &&&Window| window.has_media();
     let audio = windows
         .iter()
@@ -320,7 +324,8 @@ pub(super) fn multivariant(
         write_variant(&mut text, rung, audio, uri)?;
     }
     if rungs.is_empty() {
-        write_variant(&mut text, audio?, None, uri)?;
+        let has_none = windows.iter().all(|window| window.id == RenditionId::Audio);
+        write_variant(&mut text, audio.filter(|_| has_none)?, None, uri)?;
     }
     Some(text)
 }

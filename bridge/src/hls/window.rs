@@ -26,6 +26,8 @@ pub(super) struct Window {
     pub(super) is_ended: bool,
     bytes: usize,
     pub(super) rates: Rates,
+    /// What was measured is of a configuration before; better than nothing until the first whole segment.
+    is_measured_anew: bool,
     /// Segments and parts that went early because memory is bounded.
     pub(super) forced_out: u64,
 }
@@ -68,6 +70,8 @@ pub(super) struct KeptPart {
 pub(super) struct Rates {
     /// Of the densest segment.
     pub(super) peak_bps: u64,
+    /// The peak is of a segment that was long enough.
+    is_rated: bool,
     bits: u64,
     duration_us: u64,
     /// Frames a second times 1000, of the last whole segment.
@@ -102,8 +106,9 @@ pub(super) enum Found {
 
 /// Fewer are not listed: players begin three target durations before the end.
 const LISTED_MIN: usize = 6;
-/// Parts are listed for as many whole segments.
-pub(super) const SEGMENTS_WITH_PARTS: usize = 3;
+/// Parts are listed for as many whole segments, and the open one: three segments with it. More would be ones
+/// that are to be removed (RFC 8216bis §4.4.4.9), as strict parsers count it: by segments, the open one too.
+pub(super) const SEGMENTS_WITH_PARTS: usize = 2;
 /// A segment that is shorter says nothing about the rate.
 const RATED_US_MIN: i64 = 1_000_000;
 
@@ -121,12 +126,13 @@ impl Window {
             is_ended: false,
             bytes: 0,
             rates: Rates::default(),
+            is_measured_anew: false,
             forced_out: 0,
         }
     }
 
     pub(super) fn add_map(&mut self, number: u32, spec: TrackSpec, bytes: Bytes) {
-        self.rates = Rates::default();
+        self.is_measured_anew = true;
         self.maps.push_back(Map {
             number,
             spec,
@@ -176,6 +182,9 @@ impl Window {
             return;
         };
         segment.duration_us = Some(duration_us);
+        if std::mem::take(&mut self.is_measured_anew) {
+            self.rates = Rates::default();
+        }
         self.rates.add(segment, duration_us);
         if let Some(number) = key_number {
             let plain: Vec<Bytes> = segment.plain().collect();
@@ -219,6 +228,13 @@ impl Window {
     /// Some listed segment begins between two keyframes.
     pub(super) fn has_continuations(&self) -> bool {
         self.listed().any(|segment| segment.opening.is_continuation)
+    }
+
+    /// There is nothing whole yet, but there will be.
+    pub(super) fn is_beginning(&self) -> bool {
+        let last = self.listed().next_back();
+        let is_open = last.is_none_or(|segment| segment.duration_us.is_none());
+        is_open && !self.is_ended && !self.has_media()
     }
 
     /// What the newest segment carries.
@@ -434,6 +450,9 @@ impl Rates {
         let is_rated = i64::try_from(duration_us).is_ok_and(|us| us >= RATED_US_MIN);
         if !is_rated && self.peak_bps > 0 {
             return;
+        }
+        if is_rated && !std::mem::replace(&mut self.is_rated, true) {
+            self.peak_bps = 0;
         }
         let frames: u64 = segment
             .parts
