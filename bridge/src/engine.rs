@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use net::Mailbox;
 use sfu::annex::Heard;
-use sfu::{AnnexPort, ParticipantId, RoomId, TrackId};
+use sfu::{AnnexPort, ParticipantId, RoomId, Source, TrackId};
 use tokio::sync::{mpsc, oneshot};
 
 use channel::Channel;
@@ -32,6 +32,8 @@ use crate::take::Take;
 
 /// Between two looks while there is something to do.
 const TURN: Duration = Duration::from_millis(10);
+/// A track that is to be recorded is heard of within this time.
+const TRACK_WAIT: Duration = Duration::from_secs(5);
 /// Orders carried out between two looks at rooms.
 const ORDERS_PER_TURN: usize = 512;
 
@@ -71,6 +73,8 @@ pub(crate) enum Order {
         participant: ParticipantId,
         room: RoomId,
         identity: String,
+        /// What it may publish; empty means all.
+        sources: Vec<Source>,
         end: oneshot::Sender<Refusal>,
     },
     /// An encoder sends something.
@@ -93,6 +97,7 @@ pub(crate) struct Engine {
     tracks: HashMap<TrackId, RoomId>,
     channels: Vec<Channel>,
     takes: Vec<Taking>,
+    awaited: Vec<Awaited>,
     encoders: Encoders,
     next_consumer: u64,
     is_stopping: bool,
@@ -104,6 +109,14 @@ struct Taking {
     consumer: Consumer,
     take: Take,
     recorder: Recorder,
+}
+
+/// A recording of a track that the bridge, new in its room, has not heard of yet.
+struct Awaited {
+    room: RoomId,
+    track: TrackId,
+    recorder: Recorder,
+    until: Instant,
 }
 
 /// What the thread counts.
@@ -139,6 +152,7 @@ impl Engine {
             tracks: HashMap::new(),
             channels: Vec::new(),
             takes: Vec::new(),
+            awaited: Vec::new(),
             encoders: Encoders::default(),
             next_consumer: 0,
             is_stopping: false,
@@ -166,6 +180,7 @@ impl Engine {
 
     fn is_busy(&self) -> bool {
         let is_idle = self.channels.is_empty() && self.takes.is_empty() && self.encoders.is_empty();
+        let is_idle = is_idle && self.awaited.is_empty();
         !is_idle || self.port.is_waiting()
     }
 
@@ -178,10 +193,11 @@ impl Engine {
         self.encoders.tell_levels(now, self.port.annex());
         self.turn_channels(now);
         self.turn_takes(now);
+        self.end_awaited(|one| one.until <= now || one.recorder.has_ended());
         for participant in self.encoders.gone(now, self.publish_grace) {
             // Its session ends with it, and that ends its tracks.
             self.tell(BridgeEvent::EncoderGone { participant });
-            self.forget_encoder(participant);
+            self.forget_encoder(now, participant);
         }
         self.port.send(now);
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -235,11 +251,13 @@ impl Engine {
                 participant,
                 room,
                 identity,
+                sources,
                 end,
             } => {
-                self.enter(room);
-                self.encoders
-                    .connect(now, participant, (room, identity), end);
+                let who = (room, identity, sources);
+                if self.encoders.connect(now, participant, who, end) {
+                    self.enter(room);
+                }
             }
             Order::Media(participant, media) => {
                 let annex = self.port.annex();
@@ -267,24 +285,47 @@ impl Engine {
     }
 
     fn record(&mut self, now: Instant, room: RoomId, track: TrackId, recorder: Recorder) {
-        self.enter(room);
-        let consumer = self.next_consumer();
-        let story = self.story(room);
-        let known = story.into_iter().find_map(|heard| match heard {
-            Heard::Track(known) if known.id == track => Some(*known),
-            _ => None,
+        let story = self.enter(room);
+        self.awaited.push(Awaited {
+            room,
+            track,
+            recorder,
+            until: now + TRACK_WAIT,
         });
-        let Some(known) = known else {
-            // It ended in this very moment, and so does its recording: the recorder is dropped.
-            self.release(room);
+        for heard in story {
+            self.begin_take(now, &heard);
+        }
+    }
+
+    /// Records a track that was waited for, if that is it.
+    fn begin_take(&mut self, now: Instant, heard: &Heard) {
+        let Heard::Track(known) = heard else {
             return;
         };
-        self.takes.push(Taking {
-            room,
-            consumer,
-            take: Take::new(now, known),
-            recorder,
-        });
+        let awaited = self
+            .awaited
+            .extract_if(.., |awaited| awaited.track == known.id);
+        let awaited: Vec<Awaited> = awaited.collect();
+        for Awaited { room, recorder, .. } in awaited {
+            let consumer = self.next_consumer();
+            self.takes.push(Taking {
+                room,
+                consumer,
+                take: Take::new(now, (**known).clone()),
+                recorder,
+            });
+        }
+    }
+
+    /// Waits no more for tracks of which nothing is heard, or that nobody wants recorded now: they have
+    /// ended meanwhile. Their recorders are dropped, which ends their recordings.
+    fn end_awaited(&mut self, is_over: impl Fn(&Awaited) -> bool) {
+        let over: Vec<Awaited> = self.awaited.extract_if(.., |one| is_over(one)).collect();
+        for Awaited { room, recorder, .. } in over {
+            drop(recorder);
+            self.release(room);
+            self.tell(BridgeEvent::RoomChanged { room });
+        }
     }
 
     fn next_consumer(&mut self) -> Consumer {
@@ -345,10 +386,14 @@ impl Engine {
             }
             Heard::Ended { track } => self.tracks.remove(track),
             Heard::Speakers { room, .. } => Some(*room),
-            Heard::Removed { participant } => return self.forget_encoder(*participant),
-            Heard::RoomClosed { room } => return self.close(*room),
+            Heard::Removed { participant } => return self.forget_encoder(now, *participant),
+            Heard::RoomClosed { room } => return self.close(now, *room),
+            Heard::Muted { track, muted } => {
+                let hearing = self.encoders.mute(*track, *muted);
+                return self.hear_locally(now, hearing);
+            }
             // Encoders decide themselves when they send keyframes.
-            Heard::KeyframeWanted { .. } | Heard::Muted { .. } => None,
+            Heard::KeyframeWanted { .. } => None,
         };
         let Some(room) = room else {
             return;
@@ -356,6 +401,7 @@ impl Engine {
         if let Some(tap) = self.rooms.get_mut(&room) {
             tap.note(&heard);
         }
+        self.begin_take(now, &heard);
         self.hand_on(now, room, &heard);
     }
 
@@ -464,14 +510,18 @@ impl Engine {
         self.tell(BridgeEvent::RoomChanged { room });
     }
 
-    fn forget_encoder(&mut self, participant: ParticipantId) {
-        if let Some(room) = self.encoders.remove(participant) {
-            self.release(room);
+    fn forget_encoder(&mut self, now: Instant, participant: ParticipantId) {
+        let Some((room, tracks)) = self.encoders.remove(participant) else {
+            return;
+        };
+        for track in tracks {
+            self.hand_on(now, room, &Heard::Ended { track });
         }
+        self.release(room);
     }
 
     /// A room has ended, and all that was done with it.
-    fn close(&mut self, room: RoomId) {
+    fn close(&mut self, now: Instant, room: RoomId) {
         let of = |channel: &&Channel| channel.room == room;
         let ids: Vec<BroadcastId> = self
             .channels
@@ -483,8 +533,9 @@ impl Engine {
             self.end(id, Ending::RoomClosed);
         }
         self.end_takes(|taking| taking.room == room);
+        self.end_awaited(|awaited| awaited.room == room);
         for participant in self.encoders.in_room(room) {
-            self.forget_encoder(participant);
+            self.forget_encoder(now, participant);
         }
         self.rooms.remove(&room);
         self.tracks.retain(|_, of| *of != room);

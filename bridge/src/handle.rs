@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use net::Mailbox;
-use sfu::{AnnexPort, Metric, MetricKind, ParticipantId, RoomId, TrackId};
+use sfu::{AnnexPort, Metric, MetricKind, ParticipantId, RoomId, Source, TrackId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -449,6 +449,15 @@ impl Bridge {
         listings
     }
 
+    /// All broadcasts, those that ended a short while ago included.
+    pub fn listings(&self) -> Vec<Arc<Listing>> {
+        let entries = lock(&self.entries);
+        entries
+            .values()
+            .map(|entry| Arc::clone(&entry.listing))
+            .collect()
+    }
+
     /// One broadcast.
     pub fn find(&self, id: BroadcastId) -> Option<Arc<Listing>> {
         lock(&self.entries)
@@ -488,8 +497,15 @@ impl Bridge {
         lock(&self.connected).contains(&participant)
     }
 
-    /// Lets an encoder publish as a participant that has joined. To be called where tokio runs.
-    pub fn admit(&self, participant: ParticipantId, room: RoomId, identity: String) -> Admitted {
+    /// Lets an encoder publish these sources, or all if none is named, as a participant that has joined. To
+    /// be called where tokio runs.
+    pub fn admit(
+        &self,
+        participant: ParticipantId,
+        room: RoomId,
+        identity: String,
+        sources: Vec<Source>,
+    ) -> Admitted {
         let (sender, mut media) = mpsc::channel::<Media>(MEDIA_MAX);
         let (end, ended) = oneshot::channel();
         let (orders, connected) = (Arc::clone(&self.orders), Arc::clone(&self.connected));
@@ -499,6 +515,7 @@ impl Bridge {
             participant,
             room,
             identity,
+            sources,
             end,
         });
         tokio::spawn(async move {
@@ -539,13 +556,7 @@ impl Bridge {
         let gauge = |name, help, value| metric(MetricKind::Gauge, name, help, value);
         let counter = |name, help, value| metric(MetricKind::Counter, name, help, value);
         let counts = &self.counts;
-        let listings: Vec<_> = {
-            let entries = lock(&self.entries);
-            entries
-                .values()
-                .map(|entry| Arc::clone(&entry.listing))
-                .collect()
-        };
+        let listings = self.listings();
         let viewers = listings.iter().filter_map(|listing| listing.hls.as_ref());
         let now = Instant::now();
         let viewers: usize = viewers.map(|store| store.viewers(now)).sum();

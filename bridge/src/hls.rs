@@ -18,6 +18,8 @@ mod window;
 use std::time::Duration;
 
 pub use broadcast::{Broadcast, Clock, Wake};
+#[doc(hidden)]
+pub use http::fuzz;
 pub use http::{Live, routes};
 pub use packager::{Counts, Packager};
 pub use publication::{Opening, Part, Publication, RUNGS_MAX, RenditionId};
@@ -118,7 +120,7 @@ impl Settings {
 
     /// How long a request waits for media before it is told to come again.
     fn patience(&self) -> Duration {
-        Duration::from_secs(u64::from(self.target_duration_s.max(1)) * 3)
+        Duration::from_secs(u64::from(self.target_duration_s.max(TARGET_S_MIN)) * 3)
     }
 
     /// The shortest segment that a keyframe ends. One that comes earlier is followed by the next one, in the
@@ -133,6 +135,8 @@ impl Settings {
     }
 }
 
+/// A broadcast has something whole within some seconds, however short its segments are.
+const TARGET_S_MIN: u32 = 2;
 /// Shorter ones would not be worth their requests.
 const SEGMENT_US_MIN: i64 = 1_000_000;
 /// A frame at 20 frames a second.

@@ -21,6 +21,8 @@ const LEVEL_INTERVAL: Duration = Duration::from_millis(200);
 const SILENCE: u8 = 127;
 const B_FRAMES: &str = "B-frames cannot be shown in the room: set them to 0 \
     (OBS: \"Max B-frames\" 0 or tune \"zerolatency\"; ffmpeg: -bf 0)";
+const NO_PICTURES: &str = "the token does not allow pictures: \"camera\" is not among its sources";
+const NO_SOUND: &str = "the token does not allow sound: \"microphone\" is not among its sources";
 
 /// All encoders.
 #[derive(Default)]
@@ -30,6 +32,8 @@ pub(super) struct Encoders(BTreeMap<ParticipantId, Seat>);
 struct Seat {
     room: RoomId,
     identity: String,
+    /// What it may publish; empty means all.
+    sources: Vec<Source>,
     encoder: Encoder,
     video: Option<Track>,
     audio: Option<Track>,
@@ -48,23 +52,27 @@ struct Seat {
 struct Track {
     id: TrackId,
     sequence: u64,
+    /// By the room: the encoder sends on, and nobody gets it.
+    muted: bool,
 }
 
 /// Where something of an encoder is heard in this process.
 pub(super) type Hearing = Vec<(RoomId, Heard)>;
 
 impl Encoders {
-    /// An encoder has connected, for the first time or again.
+    /// An encoder has connected; whether for the first time.
     pub(super) fn connect(
         &mut self,
         now: Instant,
         participant: ParticipantId,
-        (room, identity): (RoomId, String),
+        (room, identity, sources): (RoomId, String, Vec<Source>),
         end: oneshot::Sender<Refusal>,
-    ) {
+    ) -> bool {
+        let is_new = !self.0.contains_key(&participant);
         let seat = self.0.entry(participant).or_insert_with(|| Seat {
             room,
             identity,
+            sources: Vec::new(),
             encoder: Encoder::new(now),
             video: None,
             audio: None,
@@ -77,7 +85,9 @@ impl Encoders {
             counted_at: None,
         });
         seat.encoder.reconnect();
+        seat.sources = sources;
         (seat.end, seat.lost_at) = (Some(end), None);
+        is_new
     }
 
     /// An encoder's connection has ended.
@@ -87,9 +97,11 @@ impl Encoders {
         }
     }
 
-    /// An encoder was removed from its room; its tracks have ended.
-    pub(super) fn remove(&mut self, participant: ParticipantId) -> Option<RoomId> {
+    /// An encoder was removed from its room, or its place is given up: the room, and its tracks, which end.
+    pub(super) fn remove(&mut self, participant: ParticipantId) -> Option<(RoomId, Vec<TrackId>)> {
         let seat = self.0.remove(&participant)?;
+        let tracks = [&seat.video, &seat.audio].into_iter().flatten();
+        let tracks = tracks.map(|track| track.id).collect();
         if let Some(end) = seat.end {
             let refusal = Refusal {
                 code: RefusalCode::Denied,
@@ -98,7 +110,27 @@ impl Encoders {
             // Its connection may have ended meanwhile.
             end.send(refusal).ok();
         }
-        Some(seat.room)
+        Some((seat.room, tracks))
+    }
+
+    /// The room mutes a track, or lets it be heard again.
+    pub(super) fn mute(&mut self, id: TrackId, muted: bool) -> Hearing {
+        let mut hearing = Vec::new();
+        for (participant, seat) in &mut self.0 {
+            let tracks = [&mut seat.video, &mut seat.audio].into_iter().flatten();
+            let mut muted_now = tracks.filter(|track| track.id == id);
+            let Some(track) = muted_now.next() else {
+                continue;
+            };
+            track.muted = muted;
+            drop(muted_now);
+            let mut heard = seat.heard_tracks(*participant).into_iter();
+            hearing.extend(heard.find(|heard| heard.id == id).map(|heard| {
+                let state = Box::new(heard.state);
+                (seat.room, Heard::State { track: id, state })
+            }));
+        }
+        hearing
     }
 
     /// Everyone in a room.
@@ -140,6 +172,9 @@ impl Encoders {
             return Vec::new();
         };
         let mut hearing = Vec::new();
+        if !seat.may_publish(&media) {
+            return hearing;
+        }
         let sent = match media {
             Media::VideoConfig(config) => seat.show(participant, &config, annex, &mut hearing),
             Media::AudioConfig(config) => {
@@ -193,7 +228,7 @@ impl Encoders {
             if let Some(track) = seat
                 .audio
                 .as_ref()
-                .filter(|_| level < SILENCE && seat.lost_at.is_none())
+                .filter(|track| level < SILENCE && seat.lost_at.is_none() && !track.muted)
             {
                 levels.push((track.id, 10_f32.powf(-f32::from(level) / 20.0)));
             }
@@ -205,6 +240,20 @@ impl Encoders {
 }
 
 impl Seat {
+    /// Whether its token allows that; if not, the encoder is told.
+    fn may_publish(&mut self, media: &Media) -> bool {
+        let (source, words) = match media {
+            Media::VideoConfig(_) | Media::Video { .. } => (Source::Camera, NO_PICTURES),
+            Media::AudioConfig(_) | Media::Audio { .. } => (Source::Microphone, NO_SOUND),
+            Media::BFrames | Media::Metadata(_) => return true,
+        };
+        let may = self.sources.is_empty() || self.sources.contains(&source);
+        if !may {
+            self.refuse(words);
+        }
+        may
+    }
+
     /// Pictures are coded like this from now on.
     fn show(
         &mut self,
@@ -243,7 +292,11 @@ impl Seat {
             width,
             height,
         });
-        Track { id, sequence: 1 }
+        Track {
+            id,
+            sequence: 1,
+            muted: false,
+        }
     }
 
     fn layer(&self) -> HeardLayer {
@@ -279,7 +332,7 @@ impl Seat {
                     kind,
                     source,
                     state: HeardState {
-                        muted: false,
+                        muted: track.muted,
                         codec: Some(codec),
                         layers: vec![self.layer()],
                         ranks: vec![0],
@@ -299,7 +352,9 @@ impl Seat {
         };
         for packet in packets {
             track.sequence += 1;
-            hearing.push((self.room, Heard::Packet(heard(track, codec, &packet))));
+            if !track.muted {
+                hearing.push((self.room, Heard::Packet(heard(track, codec, &packet))));
+            }
             annex.send(track.id, packet);
         }
     }
@@ -367,3 +422,6 @@ fn heard(track: &Track, codec: Codec, packet: &OwnPacket) -> HeardPacket {
         payload: packet.payload.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -180,8 +180,8 @@ impl FlvFeed {
         let video = program.video.as_ref().map(|said| said.config.as_ref());
         let audio = program.audio.as_ref().map(|said| said.config.as_ref());
         let header = write::file_header(self.has_video, self.has_audio);
-        let at_us = program.group.first().map_or(0, |tag| tag.at_us);
-        let metadata = write::tag(SCRIPT, time_ms(at_us), &write::metadata(video, audio));
+        // At 0 wherever the program is: later ones are taken for a track of text, by ffmpeg for one.
+        let metadata = write::tag(SCRIPT, 0, &write::metadata(video, audio));
         let head = Some([header.as_slice(), &metadata].concat().into());
         let (said_video, said_audio) = (Bytes::new(), Bytes::new());
         Some(Viewer {
@@ -384,7 +384,7 @@ mod tests {
                 let is_config = match kind {
                     VIDEO_TAG => matches!(VideoBody::read(&body), Ok(VideoBody::Config(_))),
                     AUDIO_TAG => matches!(AudioBody::read(&body), Ok(AudioBody::Config(_))),
-                    _ => continue,
+                    _ => false,
                 };
                 tags.push((kind, time, is_config));
             }
@@ -419,6 +419,7 @@ mod tests {
         assert_eq!(
             read(&mut viewer).await,
             [
+                (18, 0, false),
                 (9, 2000, true),
                 (9, 2000, false),
                 (8, 2010, true),
@@ -443,7 +444,7 @@ mod tests {
             feed.send_video(&picture(b"a", at * 40, at % 50 == 0));
         }
         let tags = read(&mut viewer).await;
-        assert_eq!(tags[0], (9, 20_000, true));
+        assert_eq!(tags[..2], [(18, 0, false), (9, 20_000, true)]);
         assert!(tags.len() < 260);
         for at in 600..4000 {
             feed.send_video(&picture(b"a", at * 40, at % 50 == 0));

@@ -4,6 +4,8 @@
 //! asked for (RFC 8216bis §6.2.5.2), the announced part until it exists.
 #![expect(clippy::disallowed_methods, reason = "I/O lives here")]
 
+#[doc(hidden)]
+pub mod fuzz;
 mod query;
 mod respond;
 

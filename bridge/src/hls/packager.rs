@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
+
 use crate::fmp4::{TrackSpec, init_segment, parameter_sets};
 use crate::media::{AudioFrame, VideoCodec, VideoFrame};
 

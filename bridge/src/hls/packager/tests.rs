@@ -379,23 +379,6 @@ fn with_keyframes_too_seldom_the_picture_goes_on_and_a_segment_begins_with_each(
 }
 
 #[test]
-fn without_frames_the_segment_ends_and_the_next_one_is_a_discontinuity() {
-    let mut source = Source::new();
-    let config = video_config(640);
-    for index in (0..60).chain(200..290) {
-        let is_key = index == 0 || index == 200;
-        source.show(0, picture(&config, index * 33_333, is_key), 5_000);
-    }
-    let tape = source.finish();
-    let cuts = tape.of(TOP);
-    assert!(cuts.iter().any(|cut| cut.is_gap), "{cuts:?}");
-    let again = cuts.iter().find(|cut| cut.opening.start_us == 200 * 33_333);
-    assert!(again.is_some_and(|cut| cut.opening.is_discontinuity));
-    // Sound goes on all the time.
-    assert!(tape.of(AUDIO).iter().all(|cut| !cut.is_gap));
-}
-
-#[test]
 fn another_configuration_is_a_discontinuity_with_another_map_at_once() {
     let mut source = Source::new();
     source.show_evenly(&video_config(640), 0, 2_500_000);
