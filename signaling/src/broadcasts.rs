@@ -17,15 +17,17 @@ use bridge::rtmp::{
     Admitted, Doors, Listener, ListenerSettings, PublishRequest, Refusal, RefusalCode,
 };
 use bridge::{AudioCodec, Bridge, BridgeEvent, BridgeSettings, VideoCodec, hls};
+use serde_json::json;
 use sfu::{AnnexPort, Metric, ParticipantId, RoomId, Wants};
 use tokio::sync::mpsc;
 
 use crate::auth::Keys;
 use crate::config::{self, Config};
-use crate::http::{Gate, unix_time};
+use crate::http::{Gate, shown_broadcast, unix_time};
 use crate::message::{ErrorCode, Roster};
 use crate::room::Outside;
 use crate::rooms::{JoinRequest, Rooms};
+use crate::webhooks::{Watch, recording_event};
 
 /// The bridge as part of the service.
 pub(crate) struct Broadcasts {
@@ -33,6 +35,8 @@ pub(crate) struct Broadcasts {
     rooms: Arc<Rooms>,
     keys: Arc<Keys>,
     listener: Arc<Listener>,
+    /// What an application knows of broadcasts.
+    watch: Mutex<Watch>,
 }
 
 /// What the bridge and its recordings tell; to be handed to [`Broadcasts::listen`].
@@ -77,6 +81,7 @@ impl Broadcasts {
             rooms: Arc::clone(rooms),
             keys,
             listener: Arc::new(listener),
+            watch: Mutex::default(),
         };
         let events = BroadcastEvents {
             bridge: bridge_events,
@@ -99,6 +104,12 @@ impl Broadcasts {
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let mut metrics = self.bridge.metrics();
         metrics.extend(self.listener.counts().metrics());
+        metrics.extend(
+            self.rooms
+                .webhooks()
+                .map(|webhooks| webhooks.metrics())
+                .unwrap_or_default(),
+        );
         metrics
     }
 
@@ -110,11 +121,37 @@ impl Broadcasts {
             recording,
         };
         self.rooms.set_outside(now, room, outside);
+        self.tell_application();
+    }
+
+    /// Tells an application what is different about broadcasts, if it wants to know.
+    fn tell_application(&self) {
+        let Some(webhooks) = self.rooms.webhooks() else {
+            return;
+        };
+        // What is a recording and nothing else is told as one.
+        let listings = self.bridge.listings().into_iter();
+        let listings = listings.filter(|listing| !listing.name.starts_with('_'));
+        let mut watch = lock(&self.watch);
+        let shown = listings.map(|listing| shown_broadcast(&listing)).collect();
+        for (kind, room, data) in watch.look(shown) {
+            webhooks.tell(kind, &room, || data);
+        }
+    }
+
+    fn tell_recording(&self, recording: &Recording) {
+        let (kind, webhooks) = (recording_event(recording), self.rooms.webhooks());
+        if let (Some(kind), Some(webhooks)) = (kind, webhooks) {
+            let room = &recording.spec.room;
+            let about = || json!({ "room": { "name": room }, "recording": recording });
+            webhooks.tell(kind, room, about);
+        }
     }
 
     /// Forgets what is over; call once a second or so.
     pub(crate) fn handle_timeout(&self, now: Instant) {
         self.bridge.forget_ended(now);
+        self.tell_application();
     }
 
     /// Hands on what the bridge tells, until it is gone.
@@ -132,7 +169,11 @@ impl Broadcasts {
                     broadcasts.handle(event);
                 }
                 recording = recording => match recording {
-                    Some(recording) => note_recording(&recording),
+                    Some(recording) => {
+                        note_recording(&recording);
+                        let Some(broadcasts) = this.upgrade() else { return };
+                        broadcasts.tell_recording(&recording);
+                    }
                     None => events.recordings = None,
                 },
             }
@@ -191,6 +232,7 @@ impl Doors for Door {
             let text = "somebody publishes with this token's identity already";
             return Err(refusal(RefusalCode::BadName, text));
         }
+        let sources = grants.media.publish_sources.clone();
         let (participant, room) = match seat {
             Some(seat) => seat,
             None => {
@@ -213,7 +255,7 @@ impl Doors for Door {
         };
         seats.insert(key, (participant, room));
         drop(seats);
-        Ok(self.bridge.admit(participant, room, identity))
+        Ok(self.bridge.admit(participant, room, identity, sources))
     }
 }
 

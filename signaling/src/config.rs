@@ -7,6 +7,7 @@ mod network;
 mod span;
 mod tree;
 mod turn;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,7 @@ pub use http::Http;
 pub use network::{Network, NetworkError};
 pub use span::Span;
 pub use turn::{PORT_DEFAULT as TURN_PORT_DEFAULT, Ports, PortsError, Turn, TurnMode};
+pub use webhooks::Webhooks;
 
 /// Every option. `deploy/plenum.toml` lists them all with their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,11 +102,6 @@ pub struct Rooms {
     /// A participant whose WebSocket was lost stays this long, 5s to 2m.
     pub resume_timeout: Span,
 }
-
-/// `[webhooks]`: nothing to set yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Webhooks {}
 
 /// `[cluster]`: nothing to set yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +307,7 @@ impl Config {
         self.http.check()?;
         self.broadcast.check(self.http.is_https())?;
         self.recording.check()?;
+        self.webhooks.check()?;
         if !(1..=100_000).contains(&self.rooms.participants_max) {
             return Err(rule("rooms.participants_max", "must be 1 to 100000"));
         }
@@ -394,7 +392,8 @@ impl Config {
             &mut shown.turn.shared_secret,
             &mut shown.recording.s3_secret_access_key,
         ];
-        for secret in others.into_iter().filter(|one| !one.expose().is_empty()) {
+        let others = others.into_iter().chain(&mut shown.webhooks.secrets);
+        for secret in others.filter(|one| !one.expose().is_empty()) {
             *secret = Secret::new("[secret]");
         }
         toml::to_string(&shown).unwrap_or_default()

@@ -19,6 +19,7 @@ pub mod room;
 pub mod rooms;
 pub mod session;
 mod turn_service;
+pub mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -36,6 +37,7 @@ use crate::http::{Acme, App, EncoderSockets, Entry, Gate, HEAD_TIMEOUT, Listener
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn_service::TurnService;
+use crate::webhooks::Webhooks;
 
 pub use config::Config;
 pub use http::{TurnDoor, TurnStream};
@@ -160,13 +162,7 @@ impl Server {
         let turn = TurnService::open(config, listener.address())?;
         let (sfu, events, annex) = start_media(config, turn.as_ref())?;
         let keys = Arc::new(Keys::new(config.auth.clone()));
-        let rooms = Rooms::new(
-            Arc::clone(&sfu),
-            Arc::clone(&metrics),
-            Arc::clone(&keys),
-            config,
-        );
-        let rooms = Arc::new(rooms.with_turn(turn.clone()));
+        let rooms = open_rooms(config, (&sfu, &metrics), &keys, turn.clone());
         dispatch(events, Arc::downgrade(&rooms))?;
         let (app, broadcast_events) =
             open_app(config, (&sfu, annex), (&rooms, &metrics), Arc::clone(&keys))?;
@@ -194,6 +190,9 @@ impl Server {
         if let Some(acme) = acme {
             note_acme_port(addr);
             tasks.spawn(acme.run(stopped.clone()));
+        }
+        if let Some(webhooks) = app.rooms.webhooks() {
+            tasks.spawn(Arc::clone(webhooks).run(stopped.clone()));
         }
         tasks.spawn(tick(app, tls.clone(), stopped));
         Ok(Self {
@@ -328,6 +327,19 @@ fn start_media(
         turn.set_tcp_port(sfu.tcp_port());
     }
     Ok((Arc::new(sfu), events, annex))
+}
+
+/// No rooms yet, and who tells an application of them.
+fn open_rooms(
+    config: &Config,
+    (sfu, metrics): (&Arc<Sfu>, &Arc<Metrics>),
+    keys: &Arc<Keys>,
+    turn: Option<Arc<TurnService>>,
+) -> Arc<Rooms> {
+    let (sfu, metrics) = (Arc::clone(sfu), Arc::clone(metrics));
+    let rooms = Rooms::new(sfu, metrics, Arc::clone(keys), config);
+    let webhooks = Webhooks::new(&config.webhooks);
+    Arc::new(rooms.with_turn(turn).with_webhooks(webhooks))
 }
 
 /// What all routes share, with the bridge started.

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use sfu::{Answer, Command, JoinOptions, OfferError, ParticipantId, RoomId, TrackId};
 
 use crate::message::{
-    Bye, CloseCode, ErrorCode, ErrorReply, Joined, Left, LeftReason, PingTimes, Resume, RoomChange,
-    RoomPatch, Roster, ServerEvent, ServerReply, Welcome,
+    Bye, CloseCode, ErrorCode, ErrorReply, Joined, Left, LeftReason, Participant, PingTimes,
+    Resume, RoomChange, RoomPatch, Roster, ServerEvent, ServerReply, Track, Welcome,
 };
 use crate::session::{Admission, Door, Session, SessionLimits, Stage, encode, encode_reply};
 
@@ -70,6 +70,32 @@ pub enum Output {
         /// Who.
         participant: ParticipantId,
     },
+    /// Tell the application.
+    Notice(Notice),
+}
+
+/// What an application may want to know.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Someone came in, hidden ones included.
+    Joined(Participant),
+    /// Someone left; its tracks have ended before.
+    Left(Participant, LeftReason),
+    /// Someone publishes a track.
+    Published(Publisher, Track),
+    /// Someone publishes a track no more.
+    Unpublished(Publisher, Track),
+    /// The room has ended.
+    Closed,
+}
+
+/// Whose track it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publisher {
+    /// Who.
+    pub id: String,
+    /// The name the application knows it by.
+    pub identity: String,
 }
 
 /// What a room is opened with.
@@ -194,6 +220,7 @@ impl Room {
         self.identities
             .insert(session.identity.clone(), participant);
         let welcomed = session.stage == Stage::Welcomed && session.door == Door::Native;
+        self.notice(Notice::Joined(session.participant()));
         self.sessions.insert(participant, session);
         self.ends_at = None;
         if let Some(offer) = offer {
@@ -322,6 +349,7 @@ impl Room {
             self.ends_at = Some(now + self.settings.departure_timeout);
         }
         self.outputs.push_back(Output::Gone { participant });
+        self.notice_left(&session, reason);
         if !session.grants.hidden {
             let json = encode(&ServerEvent::Left(Left {
                 id: participant.to_string(),
@@ -333,6 +361,14 @@ impl Room {
                 }
             }
         }
+    }
+
+    fn notice_left(&mut self, session: &Session, reason: LeftReason) {
+        let mut participant = session.participant();
+        for track in std::mem::take(&mut participant.tracks) {
+            self.notice(Notice::Unpublished(session.publisher(), track));
+        }
+        self.notice(Notice::Left(participant, reason));
     }
 
     /// Says goodbye and ends a participant's stay.
@@ -422,6 +458,10 @@ impl Room {
             session.known = known;
         }
         self.reply(participant, ServerReply::Welcome(Box::new(welcome)));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
     }
 
     fn command(&mut self, command: Command) {

@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::room::Settings;
 use crate::session::SessionLimits;
 use crate::turn_service::TurnService;
+use crate::webhooks::Webhooks;
 
 use cell::{Cell, Occupied};
 pub use joining::JoinRequest;
@@ -43,6 +44,7 @@ pub struct Rooms {
     auto_create: bool,
     rooms_max: usize,
     turn: Option<Arc<TurnService>>,
+    webhooks: Option<Arc<Webhooks>>,
     directory: Mutex<Directory>,
 }
 
@@ -86,6 +88,7 @@ impl Rooms {
             auto_create: rooms.auto_create,
             rooms_max: usize::try_from(rooms.rooms_max).unwrap_or(usize::MAX),
             turn: None,
+            webhooks: None,
             directory: Mutex::default(),
         }
     }
@@ -95,6 +98,18 @@ impl Rooms {
     pub(crate) fn with_turn(mut self, turn: Option<Arc<TurnService>>) -> Self {
         self.turn = turn;
         self
+    }
+
+    /// Tells an application what happens.
+    #[must_use]
+    pub(crate) fn with_webhooks(mut self, webhooks: Option<Arc<Webhooks>>) -> Self {
+        self.webhooks = webhooks;
+        self
+    }
+
+    /// Who tells an application what happens.
+    pub(crate) fn webhooks(&self) -> Option<&Arc<Webhooks>> {
+        self.webhooks.as_ref()
     }
 
     /// The TURN server.

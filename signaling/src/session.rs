@@ -17,6 +17,7 @@ use crate::limits::{Bucket, Rate};
 use crate::message::{
     ErrorReply, IceServer, Participant, Roster, ServerEvent, ServerReply, SlotContent, Track,
 };
+use crate::room::Publisher;
 
 pub use offer::{local_offer, read_offer};
 
@@ -210,6 +211,14 @@ impl Session {
             metadata: self.grants.metadata.clone(),
             attributes: self.grants.attributes.clone(),
             tracks: self.tracks.values().cloned().collect(),
+        }
+    }
+
+    /// Whose its tracks are.
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher {
+            id: self.id.to_string(),
+            identity: self.identity.clone(),
         }
     }
 

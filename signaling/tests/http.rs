@@ -27,5 +27,7 @@ mod recordings;
 mod test_room;
 #[path = "http/tls.rs"]
 mod tls;
+#[path = "http/webhooks.rs"]
+mod webhooks;
 #[path = "http/whip.rs"]
 mod whip;

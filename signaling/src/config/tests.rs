@@ -90,14 +90,38 @@ fn faults_of_broadcasts_and_recordings_are_named() {
             "[recording]\ns3_bucket = \"b\"",
             "recording.dir: what is recorded is kept here first",
         ),
+        (
+            "[webhooks]\nurl = \"https://app.example/hook\"",
+            "webhooks.secrets: a secret is needed",
+        ),
+        (
+            "[webhooks]\nsecrets = [\"short\"]",
+            "webhooks.secrets: a secret is 32 bytes or more",
+        ),
+        (
+            "[webhooks]\nurl = \"https://me:pass@app.example/\"",
+            "webhooks.url: must be an https:// or http:// URL",
+        ),
+        (
+            "[webhooks]\nevents = [\"room_began\"]",
+            "webhooks.events (in plenum.toml): unknown variant `room_began`",
+        ),
     ] {
         let fault = fault(text, &[]);
         assert!(fault.starts_with(expected), "{fault}");
     }
+}
+
+#[test]
+fn what_is_left_out_is_off_and_secrets_are_not_shown() {
     let off = load("[broadcast]\nrtmp_addr = \"\"", &[]).unwrap();
     assert_eq!((off.broadcast.rtmp(), off.broadcast.rtmps()), (None, None));
     let secret = load("[recording]\ns3_secret_access_key = \"hush\"", &[]).unwrap();
     assert!(!secret.to_toml().contains("hush"));
+    let hooks = format!(
+        "[webhooks]\nurl = \"http://app.example\"\nsecrets = [\"{SECRET}\"]\nevents = [\"room_started\"]"
+    );
+    assert!(!load(&hooks, &[]).unwrap().to_toml().contains(SECRET));
 }
 
 #[test]

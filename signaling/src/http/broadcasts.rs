@@ -454,6 +454,11 @@ fn view(listing: &Listing) -> BroadcastView {
     }
 }
 
+/// A broadcast as the room API shows it.
+pub(crate) fn shown(listing: &Listing) -> serde_json::Value {
+    serde_json::to_value(view(listing)).unwrap_or_default()
+}
+
 fn on_air(shown: Option<Shown>) -> OnAir {
     let card = |identity, reason| OnAir {
         video: "card",

@@ -9,7 +9,7 @@ use sfu::{
     TrackInfo, TransportState,
 };
 
-use super::{Output, Resumption, Room, deliver};
+use super::{Notice, Output, Resumption, Room, deliver};
 use crate::message::{
     Answer, Codec, CodecWish, ErrorCode, ErrorReply, Joined, Layer, LeftReason, Need,
     PublishedEntry, PublishedTrack, RestartIce, Roster, ServerEvent, ServerReply, SlotContent,
@@ -163,11 +163,14 @@ impl Room {
             return;
         };
         let newly_publishing = session.tracks.is_empty();
-        session.tracks.insert(id, track(info));
+        let track = track(info);
+        let notice = Notice::Published(session.publisher(), track.clone());
+        session.tracks.insert(id, track);
         self.publishers.insert(id, publisher);
         let own = session.own_track(id);
         let shown = session.participant();
         let (hidden, welcoming) = (session.grants.hidden, session.is_welcoming());
+        self.notice(notice);
         // The snapshot of `welcome` has it already when that is still to come.
         if let Some(track) = own.filter(|_| !welcoming) {
             let id = publisher.to_string();
@@ -225,10 +228,12 @@ impl Room {
         };
         session.mids.remove(&id);
         session.codec_wishes.remove(&id);
-        if session.tracks.remove(&id).is_none() {
+        let Some(ended) = session.tracks.remove(&id) else {
             return;
-        }
+        };
         let hidden = session.grants.hidden;
+        let notice = Notice::Unpublished(session.publisher(), ended);
+        self.notice(notice);
         let track = UnpublishedTrack {
             id: publisher.to_string(),
             track: id.to_string(),

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sfu::{Command, ParticipantId, TrackId};
 
-use super::{Output, Outside, Room};
+use super::{Notice, Output, Outside, Room};
 use crate::message::{
     CloseCode, ErrorCode, GoAway, GoAwayAction, LeftReason, Participant, RoomChange, RoomPatch,
     ServerEvent, ServerReply, TrackPatch,
@@ -133,6 +133,7 @@ impl Room {
             self.dismiss(now, participant, ErrorCode::RoomClosed);
         }
         self.command(Command::CloseRoom { room: self.id });
+        self.notice(Notice::Closed);
     }
 
     /// Asks everyone to go; `spread_ms` gives each its time.

@@ -29,6 +29,7 @@ struct House {
     frames: Vec<(ParticipantId, Value)>,
     answers: Vec<ParticipantId>,
     gone: Vec<ParticipantId>,
+    notices: Vec<Notice>,
 }
 
 fn limits() -> SessionLimits {
@@ -133,6 +134,7 @@ impl House {
             frames: Vec::new(),
             answers: Vec::new(),
             gone: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -180,6 +182,7 @@ impl House {
                     self.frames
                         .push((participant, json!({ "t": "speakers", "levels": *levels })));
                 }
+                Output::Notice(notice) => self.notices.push(notice),
                 Output::Close { participant, code } => self.closed.push((participant, code)),
                 Output::Answered { participant, .. } | Output::IceRestarted { participant, .. } => {
                     self.answers.push(participant);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use sfu::{Answer, Codec, Offer, OfferError, ParticipantId, RoomConfig, RoomId, Wants};
 use tokio::sync::oneshot;
 
@@ -15,6 +16,7 @@ use crate::auth::{Grants, RoomClaim};
 use crate::message::{ErrorCode, ErrorReply, Resume, Roster};
 use crate::room::{Room, Settings};
 use crate::session::{Admission, Door};
+use crate::webhooks::EventKind;
 
 /// What a participant asks to be let in with.
 pub struct JoinRequest {
@@ -251,6 +253,14 @@ impl Rooms {
         directory.by_name.insert(name.to_owned(), Arc::clone(&cell));
         directory.by_id.insert(id, Arc::clone(&cell));
         tracing::info!(room = %id, "room opened");
+        if let Some(webhooks) = &self.webhooks {
+            let metadata = &claim.metadata;
+            webhooks.tell(
+                EventKind::RoomStarted,
+                name,
+                || json!({ "room": { "id": id.to_string(), "name": name, "metadata": metadata } }),
+            );
+        }
         Ok((cell, true))
     }
 

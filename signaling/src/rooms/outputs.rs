@@ -1,10 +1,12 @@
 //! Carries out what a room wants done: commands to its shard, texts to its sockets.
 
+use serde_json::json;
 use sfu::Command;
 
 use super::Rooms;
 use super::cell::{BACKLOG_MAX, Occupied};
-use crate::room::Output;
+use crate::room::{Notice, Output, Room};
+use crate::webhooks::{data_of, kind_of};
 
 impl Rooms {
     pub(super) fn carry_out(&self, occupied: &mut Occupied) {
@@ -48,12 +50,21 @@ impl Rooms {
                         waiting.send(fragment).ok();
                     }
                 }
+                Output::Notice(notice) => self.tell(&occupied.room, &notice),
                 Output::Gone { participant } => {
                     occupied.forget(participant);
                     tracing::info!(%participant, "left");
                     self.directory().by_participant.remove(&participant);
                 }
             }
+        }
+    }
+
+    /// Tells an application, if one wants to know.
+    fn tell(&self, room: &Room, notice: &Notice) {
+        if let Some(webhooks) = &self.webhooks {
+            let about = || json!({ "id": room.id().to_string(), "name": room.name() });
+            webhooks.tell(kind_of(notice), room.name(), || data_of(notice, about()));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::client::*;
 use crate::native::Client;
 
 /// An encoder without sound.
-struct Encoder {
+pub(crate) struct Encoder {
     push: Push,
     stream: TcpStream,
     card: Card,
@@ -27,7 +27,7 @@ struct Encoder {
 
 impl Encoder {
     /// Publishes with this stream key.
-    async fn publish(at: SocketAddr, key: &str) -> Result<Self, PushError> {
+    pub(crate) async fn publish(at: SocketAddr, key: &str) -> Result<Self, PushError> {
         let target = Target::new(&format!("rtmp://{at}/live"), key).unwrap();
         let push = Push::new(Instant::now(), target, (true, None), Takes::default(), 7);
         let stream = TcpStream::connect(at).await.unwrap();
@@ -69,7 +69,7 @@ impl Encoder {
     }
 
     /// Sends a second of pictures.
-    async fn send(&mut self) {
+    pub(crate) async fn send(&mut self) {
         for _ in 0..10 {
             let (is_key, data) = self.card.frame(self.sent);
             let at_us = i64::try_from(self.sent).unwrap() * 100_000;
@@ -86,7 +86,7 @@ impl Encoder {
     }
 }
 
-fn rtmp(server: &Server) -> SocketAddr {
+pub(crate) fn rtmp(server: &Server) -> SocketAddr {
     *server.rtmp_addrs().first().unwrap()
 }
 

@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// What comes before the close, and its code.
-    async fn last_words(&mut self) -> (Vec<Value>, u16) {
+    pub(crate) async fn last_words(&mut self) -> (Vec<Value>, u16) {
         let mut words = Vec::new();
         loop {
             match self.frame().await {

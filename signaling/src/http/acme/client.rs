@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::uri::Scheme;
-use axum::http::{HeaderValue, Request, Uri, header};
+use axum::http::{Request, Uri};
 use bytes::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
+use rustls::RootCertStore;
 use rustls::pki_types::{InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde::de::IgnoredAny;
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::AcmeError;
-use crate::http::tls::{ALPN_HTTP, provider};
+use crate::http::outgoing::{connector, detail, for_origin, system_roots};
 
 /// One request and its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -51,14 +51,11 @@ impl Client {
     pub(crate) async fn new(roots: Option<Arc<RootCertStore>>) -> Result<Self, AcmeError> {
         let roots = match roots {
             Some(roots) => roots,
-            None => Arc::new(system_roots().await?),
+            // Read for each order: a certificate store that was missing may have come.
+            None => Arc::new(system_roots().await.map_err(|_| AcmeError::NoAuthorities)?),
         };
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(super::TlsError::from)?;
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![ALPN_HTTP.to_vec()];
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        let connector = connector(roots).map_err(super::TlsError::from)?;
+        Ok(Self(connector))
     }
 
     async fn ask(
@@ -119,34 +116,4 @@ impl HttpClient for Client {
             answer.map_err(|error| instant_acme::Error::Other(Box::new(error)))
         })
     }
-}
-
-/// The form a request has when it goes to the server itself (RFC 9112 §3.2.1), once only.
-fn for_origin<B>(request: &mut Request<B>) {
-    let authority = request.uri().authority().map(ToString::to_string);
-    let path = request.uri().path_and_query().cloned();
-    *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
-    let host = authority.and_then(|host| HeaderValue::try_from(host).ok());
-    let headers = request.headers_mut();
-    headers.extend(host.map(|host| (header::HOST, host)));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-}
-
-/// An error with what caused it.
-fn detail(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
-}
-
-/// Whom this machine trusts. Read for each order: a certificate store that was missing may have come.
-async fn system_roots() -> Result<RootCertStore, AcmeError> {
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
-    let found = found.map_err(|_| AcmeError::NoAuthorities)?;
-    let mut roots = RootCertStore::empty();
-    // Some of a system's are malformed; the others serve.
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        return Err(AcmeError::NoAuthorities);
-    }
-    Ok(roots)
 }
