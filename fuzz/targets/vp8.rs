@@ -1,0 +1,8 @@
+//! Any bytes as RTP packets of VP8.
+#![no_main]
+
+use std::time::Instant;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| bridge::frames::fuzz::vp8(Instant::now(), bytes));
