@@ -1,7 +1,8 @@
 // Runs the interop tests one file after the other, each under a time limit that really ends it, in a
 // network namespace of its own where that is allowed: nothing in it can reach another machine, and
 // its addresses are the same everywhere. `node run.mjs [word…]` runs the files whose name has a word
-// in it; `--bench-join [options]` measures the time to join instead (see join-time.mjs).
+// in it; `--bench-join [options]` measures the time to join instead (see join-time.mjs), and
+// `--bench-broadcast [options]` broadcasts (see broadcast-figures.mjs).
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -20,8 +21,10 @@ if (!fs.existsSync(BINARY)) {
   console.error(`no server to test at ${BINARY}: run "make build" first`);
   process.exit(2);
 }
-if (args[0] === '--bench-join') {
-  process.exit((await run([path.join(here, 'join-time.mjs'), ...args.slice(1)], 'inherit')).code);
+const benches = { '--bench-join': ['join-time.mjs', FILE_LIMIT_S], '--bench-broadcast': ['broadcast-figures.mjs', 780] };
+if (benches[args[0]]) {
+  const [file, limitS] = benches[args[0]];
+  process.exit((await run([path.join(here, file), ...args.slice(1)], 'inherit', limitS)).code);
 }
 
 // Each server writes a log of its own there; the newest run's are kept.
@@ -57,8 +60,8 @@ console.log(`interop: ${total.passed} passed, ${total.failed} failed, ${total.sk
 process.exit(total.failed || !total.passed ? 1 : 0);
 
 /** Runs node under `timeout`, which kills what does not end in time (browser drivers catch TERM). */
-function run(nodeArgs, output) {
-  const limit = ['-k', '5', String(FILE_LIMIT_S), process.execPath];
+function run(nodeArgs, output, limitS = FILE_LIMIT_S) {
+  const limit = ['-k', '5', String(limitS), process.execPath];
   const child = spawn('timeout', [...limit, ...nodeArgs], { stdio: ['ignore', output, output] });
   let text = '';
   child.stdout?.on('data', (chunk) => (text += chunk));

@@ -132,6 +132,27 @@
     return seen;
   };
 
+  let ear;
+  const heard = new WeakSet();
+
+  /** The pitch in Hz of the loudest tone among all that is received now; 0 in silence. */
+  test.pitch = async () => {
+    if (!ear) {
+      const context = new AudioContext();
+      ear = new AnalyserNode(context, { fftSize: 8192, smoothingTimeConstant: 0 });
+    }
+    await ear.context.resume();
+    for (const { track } of test.pcs.flatMap((pc) => pc.getReceivers())) {
+      if (track.kind !== 'audio' || track.readyState !== 'live' || heard.has(track)) continue;
+      heard.add(track);
+      ear.context.createMediaStreamSource(new MediaStream([track])).connect(ear);
+    }
+    const levels = new Float32Array(ear.frequencyBinCount);
+    ear.getFloatFrequencyData(levels);
+    const loudest = levels.indexOf(Math.max(...levels));
+    return levels[loudest] > -60 ? Math.round(loudest * ear.context.sampleRate / ear.fftSize) : 0;
+  };
+
   /** A number that changes when a picture changes, for each `<video>` that shows one. */
   test.pictures = () =>
     [...document.querySelectorAll('video')].filter((video) => video.videoWidth > 0).map((video) => {

@@ -70,9 +70,38 @@ export function publishByGstreamer(url, token, { seconds }) {
   return start(SYSTEM_PYTHON, [script, url, token, String(seconds)]);
 }
 
-function start(program, args, { host, env = {} } = {}) {
+/**
+ * Plays `seconds` of a broadcast with Debian's ffmpeg and gives what it complains about, but for one thing: each time
+ * it reads a playlist it takes its initialisation segment for another one.
+ */
+export async function complaintsOfFfmpeg(url, seconds) {
+  // Times stay as they are: rounded to the frame rate two pictures of a camera may have the same, which it reports.
+  const args = ['-nostdin', '-v', 'error', '-i', url, '-t', String(seconds), '-enc_time_base', '-1', '-f', 'null', '-'];
+  const program = start('ffmpeg', args);
+  const timer = setTimeout(() => program.stop(), (seconds + 25) * 1000);
+  const { code, stderr } = await program.ended;
+  clearTimeout(timer);
+  const lines = stderr.split('\n').filter((line) => line && !line.includes('duplicated MOOV'));
+  return code === 0 ? lines : [`ffmpeg ended with ${code}`, ...lines];
+}
+
+/** The streams that Debian's ffprobe finds at a URL. */
+export async function probe(url) {
+  const program = start('ffprobe', ['-v', 'error', '-show_streams', '-of', 'json', url]);
+  const timer = setTimeout(() => program.stop(), 30_000);
+  const { code, stdout, stderr } = await program.ended;
+  clearTimeout(timer);
+  if (code !== 0) throw new Error(`ffprobe ended with ${code}: ${stderr.slice(-1500)}`);
+  return JSON.parse(stdout).streams;
+}
+
+/**
+ * Starts a program, inside `host` of a natlab if given. `ended` has its code, or its signal, and what it
+ * printed; `stop` has it end in its own way, `kill` does not ask.
+ */
+export function start(program, args, { host, env = {}, cwd } = {}) {
   const [file, fileArgs] = host ? host.command(program, args) : [program, args];
-  const child = spawn(file, fileArgs, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
+  const child = spawn(file, fileArgs, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env }, cwd });
   const text = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr']) {
     child[name].on('data', (chunk) => (text[name] = (text[name] + chunk).slice(-100_000)));
@@ -87,6 +116,11 @@ function start(program, args, { host, env = {} } = {}) {
   return {
     ended,
     output: () => text.stdout + text.stderr,
+    hasEnded: () => child.exitCode !== null || child.signalCode !== null,
+    async kill() {
+      child.kill('SIGKILL');
+      return ended;
+    },
     async stop() {
       child.kill('SIGINT');
       const killer = setTimeout(() => child.kill('SIGKILL'), 3000);

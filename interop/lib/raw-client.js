@@ -212,3 +212,23 @@ window.whep = async (url, token, { iceTransportPolicy = 'all', gatherFirst } = {
   pc.addTransceiver('video', { direction: 'recvonly' });
   return exchange(pc, url, token, { gatherFirst });
 };
+
+/** A track of sound that never pauses; `tone.gain` silences it. */
+window.tone = (frequency = 440) => {
+  const context = new AudioContext();
+  const gain = new GainNode(context, { gain: 0.3 });
+  const out = new MediaStreamAudioDestinationNode(context);
+  const oscillator = new OscillatorNode(context, { frequency });
+  oscillator.connect(gain).connect(out);
+  oscillator.start();
+  window.tone.gain = gain.gain;
+  return out.stream.getAudioTracks()[0];
+};
+
+/** Notes in `sent`, which has transceivers by source, which ids their tracks got. */
+window.nameTracks = ({ published }) => {
+  for (const transceiver of Object.values(window.sent)) {
+    const found = published.find(({ mid }) => mid === transceiver.mid);
+    if (found) transceiver.id = found.track;
+  }
+};

@@ -40,7 +40,8 @@ export async function startServer({ config: extra = {}, host, tls } = {}) {
     },
     media: { udp_port: await freeUdpPort(), tcp_port: await freePort(), shards: 1, ...extra.media },
     'auth.keys': { [KEY_ID]: SECRET },
-    ...(extra.turn && { turn: extra.turn }),
+    broadcast: { rtmp_addr: '', ...extra.broadcast },
+    ...Object.fromEntries(['turn', 'recording', 'rooms', 'limits', 'log'].filter((name) => extra[name]).map((name) => [name, extra[name]])),
   };
   fs.writeFileSync(config, toml(sections));
   const { addr, admin_addr: admin } = sections.http;
@@ -56,6 +57,8 @@ export async function startServer({ config: extra = {}, host, tls } = {}) {
     ...server,
     config,
     certificate,
+    /** The API key, as ID:SECRET. */
+    key: `${KEY_ID}:${SECRET}`,
     /** Ends it, as a deploy does, and starts it on the same ports. */
     async restart() {
       await this.end();
@@ -69,6 +72,20 @@ export async function startServer({ config: extra = {}, host, tls } = {}) {
     /** A token for `identity` in `room`; `options` are further flags of `plenum token create`. */
     token: (room, identity, ...options) =>
       create(['--room', room, '--identity', identity, '--ttl', '10m', ...options]),
+    /**
+     * The room API of `room`, for whom may moderate it unless `token` says who asks: `path` is what follows the
+     * room's name. The answer's body is parsed.
+     */
+    async api(room, method, path, body, token) {
+      const { video, ...moderator } = claims(room, 'moderator');
+      const bearer = token ?? sign({ ...moderator, video: { ...video, roomAdmin: true } });
+      const { status, headers, text } = await server.request(`/v1/rooms/${room}${path}`, {
+        method,
+        headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' },
+        body: body && JSON.stringify(body),
+      });
+      return { status, headers, body: text && JSON.parse(text) };
+    },
     /** A join link for `identity` in `room`. */
     link: (room, identity) =>
       create(['--room', room, '--identity', identity, '--ttl', '10m', '--url']),
@@ -134,6 +151,7 @@ async function run(folder, args, { env = {}, host, url, ca, metricsUrl }) {
   return {
     url,
     output,
+    pid: child.pid,
     /** A request to the server itself: `path` with a method, headers and a body. */
     request: (path, options) => request(`${url}${path}`, { ca, ...options }),
     /** Fails when the server has ended or panicked on the way. */
@@ -141,13 +159,15 @@ async function run(folder, args, { env = {}, host, url, ca, metricsUrl }) {
       if (ended !== null) throw new Error(`the server ended (${ended}):\n${output().slice(-4000)}`);
       if (/panicked at/.test(output())) throw new Error(`a panic:\n${output().slice(-4000)}`);
     },
-    /** A counter of the server, summed over its labels. */
-    async metric(name) {
+    /** A counter of the server, summed over its labels, or the one with `label`. */
+    async metric(name, label) {
       const { text } = await request(`${metricsUrl}/metrics`, { ca });
-      const values = [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))];
-      if (!values.length) throw new Error(`no metric ${name}`);
+      const labels = label ? `\\{${label}\\}` : '(?:\\{[^}]*\\})?';
+      const values = [...text.matchAll(new RegExp(`^${name}${labels} (\\S+)$`, 'gm'))];
+      if (!values.length) throw new Error(`no metric ${name} ${label ?? ''}`);
       return values.reduce((sum, [, value]) => sum + Number(value), 0);
     },
+    pid: () => child.pid,
     /** Sends a signal. */
     signal: (name) => child.kill(name),
     async stop() {
@@ -198,7 +218,7 @@ export function claims(room, identity, ttlSeconds = 600) {
   return { iss: KEY_ID, sub: identity, nbf: now - 3600, exp: now + ttlSeconds, video: { room, roomJoin: true } };
 }
 
-function freePort() {
+export function freePort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer().on('error', reject);
     server.listen(0, '127.0.0.1', () => {
