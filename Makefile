@@ -59,6 +59,10 @@ bench: $(STAMPS)/build-tools ## nanoseconds and allocations per forwarded packet
 bench-instructions: $(STAMPS)/build-tools $(STAMPS)/bench-tools ## instructions per forwarded packet, by callgrind
 	@sfu/benches/instructions
 
+.PHONY: fuzz
+fuzz: $(STAMPS)/build-tools ## any bytes at what reads bytes from outside, FUZZ_SECONDS=60 each (TARGETS="h264 amf0")
+	@fuzz/run $(TARGETS)
+
 .PHONY: load
 load: build ## load on the release server: CPU for a packet, delays, memory (ARGS="--preset meeting --repeat 3")
 	cargo build --release --locked -p plenum-loadtest --bin plenum-loadtest
@@ -68,6 +72,11 @@ load: build ## load on the release server: CPU for a packet, delays, memory (ARG
 .PHONY: bench-join
 bench-join: setup build ## time from joining to the first decoded frame, in Chromium
 	node interop/run.mjs --bench-join
+
+.PHONY: bench-broadcast
+bench-broadcast: setup build ## how late, at what cost and how well a broadcast goes out (ARGS=--quick: 3 minutes, not 10)
+	cargo build --release --locked -p plenum-loadtest --bin plenum-loadtest
+	node interop/run.mjs --bench-broadcast $(ARGS)
 
 ##@ Set up
 .PHONY: setup

@@ -171,6 +171,8 @@ pub(crate) fn take_tag(bytes: &mut Bytes) -> Option<Tag> {
 pub mod fuzz {
     use bytes::Bytes;
 
+    use crate::packing::{H264Packer, parse_avcc};
+
     /// A file's tags, and what they hold.
     pub fn flv_tag(bytes: &[u8]) {
         let mut rest = Bytes::copy_from_slice(bytes);
@@ -185,6 +187,29 @@ pub mod fuzz {
         while let Some((_, _, body)) = super::take_tag(&mut rest) {
             let _ = super::VideoBody::read(&body);
             let _ = super::AudioBody::read(&body);
+        }
+    }
+
+    /// A decoder configuration after its length in two bytes, and a picture: from FLV to packets of a room.
+    pub fn avcc(bytes: &[u8]) {
+        let Some((length, rest)) = bytes.split_first_chunk() else {
+            return;
+        };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (record, picture) = rest.split_at(rest.len().min(length));
+        if let Ok(parsed) = parse_avcc(record) {
+            let _ = parsed.config();
+            let _ = H264Packer::new(parsed).pack(picture);
+        }
+        let Ok((config, length_size)) = super::avc::config(record) else {
+            return;
+        };
+        let picture = Bytes::copy_from_slice(picture);
+        let taken = super::avc::picture(&picture, length_size);
+        if let (Ok(parsed), Ok(Some(taken))) = (parse_avcc(&config.record), taken) {
+            // A length takes 4 bytes, where it took 1 of them and 1 for the unit itself.
+            assert!(taken.data.len() <= picture.len() * 5 / 2 + 4);
+            let _ = H264Packer::new(parsed).pack(&taken.data);
         }
     }
 }
@@ -325,6 +350,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             fuzz::flv_tag(&bytes);
+            fuzz::avcc(&bytes);
         }
 
         #[test]
