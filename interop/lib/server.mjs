@@ -167,7 +167,6 @@ async function run(folder, args, { env = {}, host, url, ca, metricsUrl }) {
       if (!values.length) throw new Error(`no metric ${name} ${label ?? ''}`);
       return values.reduce((sum, [, value]) => sum + Number(value), 0);
     },
-    pid: () => child.pid,
     /** Sends a signal. */
     signal: (name) => child.kill(name),
     async stop() {

@@ -281,7 +281,7 @@ test('a full disk ends a recording and nothing else', { timeout: 90_000, skip: c
     for (const id of [program, alone]) await stage.lasts(id, 3);
 
     // Everything that is left of the disk, as the server sees it.
-    const filler = path.join('/proc', String(server.pid()), 'root', dir, 'filler');
+    const filler = path.join('/proc', String(server.pid), 'root', dir, 'filler');
     const full = fs.openSync(filler, 'w');
     try {
       for (;;) fs.writeSync(full, Buffer.alloc(65_536));
