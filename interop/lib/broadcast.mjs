@@ -49,7 +49,6 @@ export function parse(text) {
   try {
     return { parsed: HlsParser.parse(text) };
   } catch (error) {
-    if (process.env.LAX && /Remove EXT-X-PART/.test(error.message)) { HlsParser.setOptions({strictMode:false}); const parsed=HlsParser.parse(text); HlsParser.setOptions({strictMode:true}); return {parsed}; }
     throw new Error(`${error.message} in\n${text}`);
   }
 }
@@ -75,7 +74,6 @@ export const urisIn = (text) => text.split('\n').flatMap((line) =>
 export async function publisher(chromium, server, room, identity, options = {}) {
   const { codec = 'H264', width = 320, height = 180, layers = 1, video = true, audio = true } = options;
   const page = await chromium.rawPage(server.url, { codec });
-  if (process.env.NOLEVEL) await page.evaluate(()=>{ const o=RTCPeerConnection.prototype.addTransceiver; RTCPeerConnection.prototype.addTransceiver=function(...a){const t=o.apply(this,a); const h=t.getHeaderExtensionsToNegotiate(); for(const e of h) if(/audio-level/.test(e.uri)) e.direction='stopped'; t.setHeaderExtensionsToNegotiate(h); return t;}; });
   const token = await server.token(room, identity);
   await page.evaluate(async ([url, jwt, wanted]) => {
     const client = (window.client = new window.RawClient({ audioSlots: 0, videoSlots: 0 }));
@@ -95,6 +93,12 @@ export async function publisher(chromium, server, room, identity, options = {}) 
 function encodings(layers) {
   const all = [['q', 4, 150_000], ['h', 2, 400_000], ['f', 1, 1_200_000]].slice(-layers);
   return layers > 1 ? all.map(([rid, scaleResolutionDownBy, maxBitrate]) => ({ rid, scaleResolutionDownBy, maxBitrate })) : undefined;
+}
+
+/** Has a publisher leave the room; a page that is only closed would be waited for. */
+export async function leave(page) {
+  await page.evaluate(() => window.client.send({ t: 'leave' }));
+  await page.close();
 }
 
 /** Mutes a track of a publisher, by its source, or lets it be heard or seen again. */

@@ -366,7 +366,9 @@ test('a recording ends when it is as long as any may be', { timeout: 60_000 }, (
     const ended = await stage.once(id, 'over', (seen) => ['ready', 'failed'].includes(seen.state));
     assert.equal(ended.state, 'ready');
     assert.ok(Math.abs(ended.duration_ms - 3000) < 500, `${ended.duration_ms} ms`);
-    await stage.stop(await stage.record());
+    const next = await stage.record();
+    await stage.lasts(next, 1);
+    await stage.stop(next);
   }, { recording: { max_duration: '3s' } }));
 
 test('where there is no folder nothing is recorded', { timeout: 60_000 }, () =>

@@ -48,12 +48,14 @@ test('a room in H264 plays everywhere, and every playlist is right', { timeout: 
   withServer({ rooms: { codecs: ['h264'] } }, async (server, keep) => {
     const ann = keep(await studio.page());
     await join(ann, await server.link('air', 'ann'));
-    await eventually('three encodings', async () => {
-      const sent = await sentVideo(ann);
-      return { ok: sent.filter((s) => s.codec === 'H264' && s.frames > 30).length === 3, sent };
-    });
     const broadcast = await startBroadcast(server, 'air');
     await broadcast.is('live', { video: 'picture', identity: 'ann' });
+    // Who comes later is told of all encodings.
+    await eventually('three encodings to go out', async () => {
+      const sent = await sentVideo(ann);
+      const { entry } = await playlists(broadcast.url);
+      return { ok: sent.every((s) => s.codec === 'H264') && entry.parsed.variants.length === 3, sent, text: entry.text };
+    }, { timeoutMs: 40_000, everyMs: 1000 });
 
     const player = keep(await site.open(audience, broadcast.url));
     await player.plays('the meeting page');

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launchChromium } from '../lib/browser.mjs';
-import { mute, playlists, publisher, startBroadcast, unpublish } from '../lib/broadcast.mjs';
+import { leave, mute, playlists, publisher, startBroadcast, unpublish } from '../lib/broadcast.mjs';
 import { startSite } from '../lib/player.mjs';
 import { complaintsOfFfmpeg } from '../lib/programs.mjs';
 import { startServer } from '../lib/server.mjs';
@@ -50,7 +50,7 @@ test('an empty room is a card and silence; who comes is shown, leaves, and retur
     await player.plays('the card', { still: true, silent: true, ...wide(1280) });
     const ann = await publisher(studio, server, 'empty', 'ann');
     await player.plays('ann', wide(320));
-    await ann.close();
+    await leave(ann);
     await broadcast.is('live', { video: 'card', reason: 'nobody' });
     // The card comes in the size of the picture before it.
     const { discontinuities } = await player.plays('the card again', { still: true, silent: true, ...wide(320) });
