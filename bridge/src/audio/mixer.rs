@@ -17,8 +17,11 @@ pub struct SourceId(pub u64);
 /// How a mixer works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MixerSettings {
-    /// How long packets may take to still be heard, in microseconds.
+    /// How long packets may take to still be heard, in microseconds, at first: where they take longer and
+    /// sound breaks off, it becomes more by steps of 20 ms.
     pub delay_us: i64,
+    /// What it becomes at most.
+    pub delay_us_max: i64,
     /// How many sources are heard at once.
     pub sources_max: usize,
 }
@@ -27,6 +30,7 @@ impl Default for MixerSettings {
     fn default() -> Self {
         Self {
             delay_us: 100_000,
+            delay_us_max: 200_000,
             sources_max: 32,
         }
     }
@@ -34,8 +38,8 @@ impl Default for MixerSettings {
 
 /// Sums what all sources say.
 ///
-/// Every 20 ms of the timeline become exactly one [`Tick`], [`MixerSettings::delay_us`] late so that
-/// late packets are in it. A source exists from its first packet until it is removed; one that is silent
+/// Every 20 ms of the timeline become exactly one [`Tick`], [`MixerSettings::delay_us`] late (or
+/// more, see there) so that late packets are in it. A source exists from its first packet until it is removed; one that is silent
 /// costs next to nothing.
 #[derive(Debug)]
 pub struct Mixer {
@@ -76,6 +80,8 @@ pub struct MixCounts {
     pub late_packets: u64,
     /// Samples that came after their tick was mixed.
     pub late_samples: u64,
+    /// Times that a source broke off because its next packet took longer than the delay.
+    pub overdue: u64,
     /// Samples made up for lost ones.
     pub concealed_samples: u64,
     /// Sources moved because their clock was off by more than 80 ms.
@@ -209,6 +215,12 @@ impl Mixer {
         let decoded = input.decoder.push(at_us, &frame.data, &mut input.source);
         self.counts.concealed_samples += decoded.concealed;
         self.counts.late_samples += decoded.placed.late;
+        if decoded.placed.is_overdue {
+            self.counts.overdue += 1;
+            let more_us = self.settings.delay_us.saturating_add(TICK_US);
+            let most_us = self.settings.delay_us.max(self.settings.delay_us_max);
+            self.settings.delay_us = more_us.min(most_us);
+        }
         self.counts.reanchored += u64::from(decoded.placed.is_reanchored);
         if decoded.is_bad {
             return Err(PushError::Garbage);

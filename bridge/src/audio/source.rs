@@ -19,6 +19,8 @@ pub(super) struct Source {
     /// Where the next sample goes.
     end: i64,
     run: Option<Run>,
+    /// Where the last run ended because nothing had come in time.
+    dried_at: Option<i64>,
     resampled: Vec<Sample>,
     gain: f32,
     gain_wanted: f32,
@@ -41,6 +43,8 @@ pub(super) struct Placed {
     pub(super) is_reanchored: bool,
     /// They were so far ahead that they were not kept.
     pub(super) is_refused: bool,
+    /// They go on where the source seemed to have ended: with more delay nothing would have been missing.
+    pub(super) is_overdue: bool,
 }
 
 impl Source {
@@ -51,6 +55,7 @@ impl Source {
             start,
             end: start,
             run: None,
+            dried_at: None,
             resampled: Vec::new(),
             gain: 1.0,
             gain_wanted: 1.0,
@@ -71,6 +76,8 @@ impl Source {
             error = None;
         }
         if error.is_none() {
+            let dried_at = self.dried_at.take();
+            placed.is_overdue = dried_at.is_some_and(|end| (at - to_f64(end)).abs() < OVERDUE_MAX);
             self.begin(round(at));
         }
         let Some(run) = &mut self.run else {
@@ -109,6 +116,9 @@ impl Source {
         let next = self.start + TICK;
         if self.end < next + i64::from(FADE) {
             // Nothing follows in time: what there is becomes the end.
+            if self.run.is_some() {
+                self.dried_at = Some(self.end);
+            }
             self.finish();
         }
         let available = self.buffer.len().min(TICK_SAMPLES);
@@ -176,6 +186,8 @@ const FADE_STEP: f32 = 1.0 / 240.0;
 const TICK: i64 = 960;
 /// 80 ms: more than that is no drift.
 const ERROR_MAX: f64 = 3_840.0;
+/// 10 ms: what begins so close to where a run ended belongs to it.
+const OVERDUE_MAX: f64 = 480.0;
 /// Two seconds, which is also what one source can hold.
 const AHEAD_MAX: f64 = 96_000.0;
 

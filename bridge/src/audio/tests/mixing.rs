@@ -165,3 +165,30 @@ fn what_is_mixed_is_bounded() {
     assert_eq!(mixer.counts().refused, 2);
     assert_eq!(mixer.counts().late_packets, 1);
 }
+
+#[test]
+fn where_packets_take_longer_the_mixer_waits_longer_and_sound_does_not_break_off() {
+    let frames = opus(&tone(440.0, 0.5, 0.0, 96_000), 0);
+    for late_us in [0, 90_000, 110_000, 150_000] {
+        let mut mixer = Mixer::new(0, MixerSettings::default());
+        let mut mixed = Vec::new();
+        let mut waiting = frames.iter().peekable();
+        for now_us in (0..2_200_000).step_by(5_000) {
+            while let Some(frame) = waiting.next_if(|frame| frame.at_us + late_us <= now_us) {
+                let _ = mixer.push(SourceId(1), frame);
+            }
+            while let Some(tick) = mixer.poll_tick(now_us) {
+                mixed.extend_from_slice(tick.samples);
+            }
+        }
+        assert_eq!(mixer.counts().overdue > 0, late_us > 0, "{late_us}");
+        let waits_us = mixer.poll_timeout() - i64::try_from(mixed.len() / 960).unwrap() * 20_000;
+        assert!((100_000..=200_000).contains(&waits_us), "{waits_us}");
+        for (index, piece) in mixed[48_000..86_400].chunks(480).enumerate() {
+            let loud = piece
+                .iter()
+                .fold(0.0, |most: f32, sample| most.max(sample[0].abs()));
+            assert!(loud > 0.4, "{late_us}: {loud} at {index}");
+        }
+    }
+}
