@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { BINARY } from './lib/server.mjs';
 
-const FILE_LIMIT_S = 180;
+const FILE_LIMIT_S = 300;
 const here = import.meta.dirname;
 const args = process.argv.slice(2);
 
