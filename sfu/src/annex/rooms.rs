@@ -43,6 +43,22 @@ impl Annex {
         self.rooms.contains_key(&room)
     }
 
+    /// Asks the homes that have not answered once more: a room may be asked for before its home has it,
+    /// which then says nothing. To be called now and then.
+    pub(crate) fn ask_again(&mut self) {
+        let is_waiting = |room: &RoomId, part: &Part| {
+            let home = u16::try_from(room.shard()).ok();
+            home.filter(|home| !part.shards.contains(home))
+        };
+        let rooms = self.rooms.iter();
+        let waiting: Vec<(RoomId, u16)> = rooms
+            .filter_map(|(room, part)| Some((*room, is_waiting(room, part)?)))
+            .collect();
+        for (room, home) in waiting {
+            self.ask_part(room, home);
+        }
+    }
+
     /// Asks a shard for its part of a room.
     pub(super) fn ask_part(&mut self, room: RoomId, shard: u16) {
         if self.rooms.contains_key(&room) && shard != self.index {
@@ -124,5 +140,31 @@ impl Annex {
             own.unwant(shard);
         }
         was_part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cascade::Notice;
+
+    #[test]
+    fn a_home_that_does_not_know_the_room_yet_is_asked_until_it_does() {
+        let mut annex = Annex::new(1);
+        let room = RoomId::new(0, 5);
+        annex.enter(room);
+        for _ in 0..3 {
+            let asked = annex.poll_notice();
+            assert!(
+                matches!(asked, Some((0, Notice(News::Opened { room: of, is_answer: false }))) if of == room),
+                "{asked:?}"
+            );
+            assert!(annex.poll_notice().is_none());
+            annex.ask_again();
+        }
+        annex.poll_notice();
+        annex.handle_opened(0, room, true);
+        annex.ask_again();
+        assert!(annex.poll_notice().is_none());
     }
 }

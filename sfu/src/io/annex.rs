@@ -17,6 +17,7 @@ use crate::sfu::Event;
 
 /// Between two publications of what was counted.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// An annex and its queues to the shards and the service. Owned by the thread that serves it.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub struct AnnexPort {
     delivered: Option<Delivery>,
     inputs: VecDeque<Input>,
     publish_at: Option<Instant>,
+    ask_at: Option<Instant>,
 }
 
 impl AnnexPort {
@@ -52,6 +54,7 @@ impl AnnexPort {
             delivered: None,
             inputs: VecDeque::new(),
             publish_at: None,
+            ask_at: None,
         }
     }
 
@@ -113,6 +116,10 @@ impl AnnexPort {
             if self.annex.poll_shipment(filling) {
                 self.outlet.ship(shipment, &mut self.annex.metrics);
             }
+        }
+        if self.ask_at.is_none_or(|at| at <= now) {
+            self.ask_at = Some(now + ASK_EVERY);
+            self.annex.ask_again();
         }
         while let Some((to, notice)) = self.annex.poll_notice() {
             if !self.outlet.tell(to, notice) {
