@@ -74,7 +74,7 @@ test('a room in H264 plays everywhere, and every playlist is right', { timeout: 
     assert.deepEqual(variants.map(({ resolution }) => resolution.width), [1280, 640, 320]);
     for (const [i, { bandwidth, codecs, frameRate }] of variants.entries()) {
       assert.match(codecs, /^avc1\.42[0-9a-f]{4},mp4a\.40\.2$/);
-      assert.ok(frameRate > 10 && frameRate < 20, `${frameRate} frames a second`);
+      assert.ok(frameRate > 5 && frameRate < 20, `${frameRate} frames a second`);
       assert.ok(i === 0 || bandwidth < variants[i - 1].bandwidth, 'smaller pictures take less');
       const measured = await bitsPerSecond([lists.rungs[i], lists.audio[0]]);
       assert.ok(bandwidth > measured * 0.8 && bandwidth < measured * 2, `BANDWIDTH ${bandwidth}, measured ${measured}`);

@@ -147,11 +147,8 @@ impl Muxer {
 
     /// Begins a part that fits what is held, and what there was so far.
     fn begin(&mut self, out: &mut Vec<Output>) {
-        let mut held = std::mem::take(&mut self.held);
+        let held = std::mem::take(&mut self.held);
         self.held_bytes = 0;
-        if self.zero_us.is_none() {
-            begin_with_picture(&mut held);
-        }
         let before = self.part.take();
         let (mut video, mut audio) = (None, None);
         for frame in &held {
@@ -285,18 +282,6 @@ impl Writer {
             Self::Mp4(writer) => writer.finish(),
             Self::WebM(writer) => writer.flush(),
         }
-    }
-}
-
-/// A recording with pictures begins with one: sound from before it is left out, so that no player shows black.
-fn begin_with_picture(held: &mut Vec<Frame>) {
-    let is_video = |frame: &&Frame| matches!(frame, Frame::Video(_));
-    let Some(first_us) = held.iter().find(is_video).map(Frame::at_us) else {
-        return;
-    };
-    let has_both = |frame: &Frame| matches!(frame, Frame::Audio(_)) && frame.at_us() >= first_us;
-    if held.iter().any(has_both) {
-        held.retain(|frame| frame.at_us() >= first_us);
     }
 }
 
