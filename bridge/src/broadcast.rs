@@ -3,8 +3,8 @@
 //! In: [`Broadcast::handle_heard`] and, every 10 ms or so, [`Broadcast::handle_timeout`]. Out:
 //! [`Broadcast::poll_sample`], what is to be carried, and [`Broadcast::poll_ask`], what the annex is to do.
 //!
-//! Pictures go through unchanged: the track that [`Program`](crate::program::Program) has on the air, each
-//! encoding on a rung of [`Rungs`](crate::rungs::Rungs), else the card. Sound is everybody's, mixed.
+//! Pictures go through unchanged: the track that [`Program`] has on the air, each
+//! encoding on a rung of [`Rungs`], else the card. Sound is everybody's, mixed.
 
 pub(crate) mod pictures;
 mod sounds;
