@@ -174,10 +174,15 @@ impl Lane {
     pub(super) fn repeat(&mut self, now_us: i64) -> Option<Frame> {
         let settled_us = self.settled_us(now_us);
         let at_us = self.last_at_us? + REPEAT_US;
-        let mut frame = self.key.clone()?;
         // After a jump of time only the present counts.
-        frame.at_us = at_us.clamp(settled_us - REPEAT_US, settled_us);
-        self.last_at_us = Some(frame.at_us);
+        self.repeat_at(at_us.clamp(settled_us - REPEAT_US, settled_us), now_us)
+    }
+
+    /// The last keyframe as another frame at this time.
+    pub(super) fn repeat_at(&mut self, at_us: i64, now_us: i64) -> Option<Frame> {
+        let mut frame = self.key.clone()?;
+        frame.at_us = at_us;
+        self.last_at_us = Some(at_us);
         self.heard_us = now_us;
         self.is_holding = true;
         Some(frame)

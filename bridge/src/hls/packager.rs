@@ -188,6 +188,7 @@ impl Packager {
     /// Ends the broadcast.
     pub fn finish(&mut self) {
         if !self.has_ended {
+            self.hold_to_end();
             self.close_all();
             self.has_ended = true;
             self.out.push_back(Publication::Ended);
@@ -574,6 +575,25 @@ impl Packager {
             let again = self.lanes.get_mut(&id).and_then(|lane| lane.repeat(now_us));
             if let Some(frame) = again {
                 self.sort(now_us, id, frame);
+            }
+        }
+    }
+
+    /// Shows the last keyframe once more where pictures ended before the sound: hls.js comes to an end when
+    /// the last part of each rendition is covered by the others, and never otherwise.
+    fn hold_to_end(&mut self) {
+        let sound = self.lanes.get(&RenditionId::Audio);
+        let end_us = sound.map_or(0, Lane::end_of_frames_us);
+        let at_us = end_us - self.cadence.part_us / 2;
+        let is_short = |lane: &&Lane| lane.end_of_frames_us() < at_us;
+        let video = self.lanes.values();
+        let video = video.filter(|lane| lane.id != RenditionId::Audio);
+        let ids: Vec<RenditionId> = video.filter(is_short).map(|lane| lane.id).collect();
+        for id in ids.into_iter().filter(|_| self.holds_picture) {
+            let lane = self.lanes.get_mut(&id);
+            let again = lane.and_then(|lane| lane.repeat_at(at_us, end_us));
+            if let Some(frame) = again {
+                self.sort(end_us, id, frame);
             }
         }
     }

@@ -560,6 +560,27 @@ fn the_last_keyframe_is_shown_while_there_is_nothing_else() {
 }
 
 #[test]
+fn pictures_that_ended_before_the_sound_are_held_to_its_end() {
+    let config = video_config(640);
+    for left_us in (2_100_000..=5_000_000).step_by(100_000) {
+        let mut source = Source::new();
+        source.show_evenly(&config, 0, left_us);
+        source.run_until(5_000_000);
+        let tape = source.finish();
+        let end_us = |rendition| {
+            let last = tape.of(rendition).last().unwrap();
+            assert!(!last.is_gap, "{left_us}");
+            last.opening.start_us + last.duration_us.unwrap()
+        };
+        let apart_us = end_us(TOP) - end_us(AUDIO);
+        assert!(apart_us.abs() <= 100_000, "{apart_us} after {left_us}");
+        let parts = tape.of(TOP).iter().flat_map(|cut| &cut.parts);
+        let last = parts.last().unwrap();
+        assert!(times(&last.bytes).last().unwrap() / 90 >= 4_800);
+    }
+}
+
+#[test]
 fn a_pause_keeps_the_numbers_and_is_a_discontinuity() {
     let mut source = Source::new();
     let config = video_config(640);
