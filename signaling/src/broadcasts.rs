@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::auth::Keys;
 use crate::config::{self, Config};
-use crate::http::{Gate, shown_broadcast, unix_time};
+use crate::http::{Gate, shown_broadcast, shown_recording, unix_time};
 use crate::message::{ErrorCode, Roster};
 use crate::room::Outside;
 use crate::rooms::{JoinRequest, Rooms};
@@ -143,7 +143,8 @@ impl Broadcasts {
         let (kind, webhooks) = (recording_event(recording), self.rooms.webhooks());
         if let (Some(kind), Some(webhooks)) = (kind, webhooks) {
             let room = &recording.spec.room;
-            let about = || json!({ "room": { "name": room }, "recording": recording });
+            let shown = shown_recording(recording);
+            let about = || json!({ "room": { "name": room }, "recording": shown });
             webhooks.tell(kind, room, about);
         }
     }

@@ -55,6 +55,7 @@ pub(crate) use listen::Listener;
 pub(crate) use net::proxy::LOCAL as PROXY_LOCAL;
 pub(crate) use post::{Endpoint, PostError};
 use problem::problem;
+pub(crate) use recordings::shown as shown_recording;
 pub(crate) use rtmp::EncoderSockets;
 pub(crate) use tls::{Tls, TlsError};
 

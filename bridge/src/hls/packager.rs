@@ -582,14 +582,17 @@ impl Packager {
     /// Shows the last keyframe once more where pictures ended before the sound: hls.js comes to an end when
     /// the last part of each rendition is covered by the others, and never otherwise.
     fn hold_to_end(&mut self) {
+        if !self.holds_picture {
+            return;
+        }
         let sound = self.lanes.get(&RenditionId::Audio);
         let end_us = sound.map_or(0, Lane::end_of_frames_us);
         let at_us = end_us - self.cadence.part_us / 2;
-        let is_short = |lane: &&Lane| lane.end_of_frames_us() < at_us;
+        let is_short = |lane: &&Lane| lane.open.is_some() && lane.end_of_frames_us() < at_us;
         let video = self.lanes.values();
         let video = video.filter(|lane| lane.id != RenditionId::Audio);
         let ids: Vec<RenditionId> = video.filter(is_short).map(|lane| lane.id).collect();
-        for id in ids.into_iter().filter(|_| self.holds_picture) {
+        for id in ids {
             let lane = self.lanes.get_mut(&id);
             let again = lane.and_then(|lane| lane.repeat_at(at_us, end_us));
             if let Some(frame) = again {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::rejection::JsonRejection;
@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bridge::recording::{
-    DeleteError, ReadError, Recording, RecordingId, RecordingState, Recordings,
+    Container, DeleteError, FailReason, ReadError, Recording, RecordingId, RecordingState,
+    Recordings,
 };
 use bridge::{Follow, Spec};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{bad_body, check_name, moderate};
+use super::api::{bad_body, check_name, moderate, timestamp};
 use super::broadcasts::refused;
 use super::problem::{Problem, ProblemBody, problem};
 use super::{App, Ends};
@@ -46,8 +47,81 @@ struct NewRecording {
 /// The recordings of a room, oldest first.
 #[derive(Serialize, ToSchema)]
 struct RecordingList {
-    #[schema(value_type = Vec<Object>)]
-    items: Vec<Recording>,
+    items: Vec<RecordingView>,
+}
+
+/// A recording.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct RecordingView {
+    /// Its id.
+    id: String,
+    /// The room.
+    room: String,
+    /// The track's id; absent when it is the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track: Option<String>,
+    /// `starting`, `recording`, `finishing`, `ready` or `failed`.
+    #[schema(value_type = String)]
+    state: RecordingState,
+    /// Why it failed: `disk_full`, `too_slow`, `io`, `no_media` or `internal`. What had been written can be
+    /// downloaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    reason: Option<FailReason>,
+    /// When it began (RFC 3339).
+    started_at: String,
+    /// How long it is so far, in milliseconds of media.
+    duration_ms: u64,
+    /// What it takes of the disk, or of the store, so far.
+    bytes: u64,
+    /// Frames that no file could hold together with the others.
+    dropped_frames: u64,
+    /// What can be downloaded, in order; usually one file.
+    files: Vec<FileView>,
+    /// All files are in the store and no longer on the disk.
+    stored: bool,
+}
+
+/// A file of a recording.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct FileView {
+    /// Where it can be downloaded.
+    url: String,
+    /// `mp4` or `webm`.
+    #[schema(value_type = String)]
+    container: Container,
+    /// Its media type.
+    media_type: &'static str,
+    /// Its size.
+    bytes: u64,
+}
+
+impl From<&Recording> for RecordingView {
+    fn from(recording: &Recording) -> Self {
+        let (id, room) = (&recording.id, &recording.spec.room);
+        let files = recording.files.iter().enumerate();
+        let files = files.map(|(number, file)| FileView {
+            url: format!("/v1/rooms/{room}/recordings/{id}/files/{number}"),
+            container: file.container,
+            media_type: file.media_type(),
+            bytes: file.bytes,
+        });
+        Self {
+            id: id.to_string(),
+            room: room.clone(),
+            track: recording.spec.track.clone(),
+            state: recording.state,
+            reason: recording.reason,
+            started_at: timestamp(UNIX_EPOCH + Duration::from_millis(recording.started_at_ms)),
+            duration_ms: recording.duration_ms,
+            bytes: recording.bytes,
+            dropped_frames: recording.frames_left_out,
+            files: files.collect(),
+            stored: recording.is_stored,
+        }
+    }
 }
 
 /// Lists the recordings of a room, also when the room itself is gone.
@@ -63,16 +137,16 @@ async fn list_recordings(
 ) -> Result<Json<RecordingList>, Problem> {
     moderate(&app, ends, &headers, &room)?;
     let recordings = app.broadcasts.bridge().recordings();
-    let items = recordings.map(|recordings| recordings.list(&room));
-    Ok(Json(RecordingList {
-        items: items.unwrap_or_default(),
-    }))
+    let known = recordings.map(|recordings| recordings.list(&room));
+    let items = known.unwrap_or_default();
+    let items = items.iter().map(RecordingView::from).collect();
+    Ok(Json(RecordingList { items }))
 }
 
 /// Begins a recording of the room's program or of one track.
 #[utoipa::path(post, path = "/v1/rooms/{room}/recordings", params(("room" = String, Path)),
     request_body = NewRecording, responses(
-    (status = CREATED, body = Object),
+    (status = CREATED, body = RecordingView),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn begin_recording(
@@ -107,7 +181,7 @@ async fn begin_recording(
     };
     let location = format!("/v1/rooms/{room}/recordings/{id}");
     let headers = [(header::LOCATION, location)];
-    let recording = find(&app, &room, id.as_str())?.1;
+    let recording = RecordingView::from(&find(&app, &room, id.as_str())?.1);
     Ok((StatusCode::CREATED, headers, Json(recording)).into_response())
 }
 
@@ -125,7 +199,7 @@ fn program_only() -> Spec {
 /// Shows a recording.
 #[utoipa::path(get, path = "/v1/rooms/{room}/recordings/{id}",
     params(("room" = String, Path), ("id" = String, Path)), responses(
-    (status = OK, body = Object),
+    (status = OK, body = RecordingView),
     (status = "4XX", body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn get_recording(
@@ -133,9 +207,9 @@ async fn get_recording(
     Extension(ends): Extension<Ends>,
     Path((room, id)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Json<Recording>, Problem> {
+) -> Result<Json<RecordingView>, Problem> {
     moderate(&app, ends, &headers, &room)?;
-    Ok(Json(find(&app, &room, &id)?.1))
+    Ok(Json(RecordingView::from(&find(&app, &room, &id)?.1)))
 }
 
 /// Stops a recording; its file is ready a moment later.
@@ -218,7 +292,7 @@ async fn download(
     }
     let number: usize = file.parse().map_err(|_| no_recording())?;
     let known = recording.files.get(number).ok_or_else(no_recording)?;
-    let (size, name) = (known.bytes, known.name.clone());
+    let (size, name, kind) = (known.bytes, known.name.clone(), known.media_type());
     let wanted = headers
         .get(header::RANGE)
         .and_then(|value| value.to_str().ok());
@@ -232,11 +306,6 @@ async fn download(
         ReadError::Unknown => no_recording(),
         error => problem(ErrorCode::Internal, error.to_string()),
     })?;
-    let kind = if name.ends_with(".webm") {
-        "video/webm"
-    } else {
-        "video/mp4"
-    };
     let length = range.as_ref().map_or(size, |range| range.end - range.start);
     let mut response = Body::from_stream(reading.stream).into_response();
     let fields = response.headers_mut();
@@ -260,6 +329,11 @@ async fn download(
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// A recording as the API shows it.
+pub(crate) fn shown(recording: &Recording) -> serde_json::Value {
+    serde_json::to_value(RecordingView::from(recording)).unwrap_or_default()
 }
 
 fn unsatisfiable(size: u64) -> Response {

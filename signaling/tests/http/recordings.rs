@@ -98,7 +98,7 @@ async fn a_program_is_recorded_stopped_downloaded_and_deleted() {
 
     eventually(
         async || api.get(&path).await,
-        |now| now["duration_ms"].as_u64() > Some(1_000),
+        |now| now["durationMs"].as_u64() > Some(1_000),
     )
     .await;
     let stop = format!("POST {path}/stop");
