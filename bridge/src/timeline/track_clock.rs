@@ -115,7 +115,8 @@ impl TrackClock {
         let media_us = self.media_us(ticks);
         let arrival_us = sender.timeline().at_us(arrival);
         let ideal_us = self.ideal_us(sender, media_us, arrival_us);
-        let is_re_anchored = self.slew(ideal_us - media_us);
+        let since_us = self.last.map_or(0, |last| media_us - last.media_us);
+        let is_re_anchored = self.slew(ideal_us - media_us, since_us);
         let shifted_us = media_us + self.shift_us.unwrap_or_default();
         let placed = Placed {
             at_us: self.last.map_or(shifted_us, |last| {
@@ -208,8 +209,9 @@ impl TrackClock {
         arrival_us
     }
 
-    /// Moves the shift towards what it should be; whether it was stepped.
-    fn slew(&mut self, wanted_us: i64) -> bool {
+    /// Moves the shift towards what it should be, by as much as the media since the last frame allow;
+    /// whether it was stepped. By time and not by frames, so that sound and pictures go at one pace.
+    fn slew(&mut self, wanted_us: i64, since_us: i64) -> bool {
         let Some(shift_us) = &mut self.shift_us else {
             self.shift_us = Some(wanted_us);
             return false;
@@ -220,11 +222,12 @@ impl TrackClock {
             self.re_anchored += 1;
             return true;
         }
-        let step = match way / SLEW_FRAMES {
-            0 => way.signum(),
-            step => step.clamp(-SLEW_MAX_US, SLEW_MAX_US),
+        let since_us = since_us.clamp(0, SLEW_US);
+        let most_us = since_us / SLEW_MOST;
+        *shift_us += match way * since_us / SLEW_US {
+            0 => way.signum() * most_us.signum(),
+            step => step.clamp(-most_us, most_us),
         };
-        *shift_us += step;
         false
     }
 
@@ -245,10 +248,10 @@ fn distance(rtp: u32, extended: u64) -> i64 {
     i64::from(rtp.wrapping_sub(wire).cast_signed())
 }
 
-/// A frame's correction is at most this: a tenth of a frame of sound.
-const SLEW_MAX_US: i64 = 2_000;
-/// Small corrections are spread over as many frames, so that noise in reports is not heard.
-const SLEW_FRAMES: i64 = 8;
+/// What is slewed is at most one part in this of the media's time: 2 ms in a frame of sound.
+const SLEW_MOST: i64 = 10;
+/// Small corrections are spread over as much time, so that noise in reports is not heard.
+const SLEW_US: i64 = 160_000;
 /// Nothing arrives before it was captured; what seems to, by more than reports are wrong, is broken.
 const EARLY_MAX_US: i64 = 1_000_000;
 /// Reports that are off by less are noise or drift.
