@@ -290,6 +290,14 @@ describe('with patience', { concurrency: true }, () => {
       assert.notEqual((await participant('stage')).id, seat.id);
     }));
 
+  test('an encoder that says it is done leaves at once', { timeout: 60_000 }, () =>
+    withServer({ publish_grace: '1h' }, async ({ address, encode, participant }) => {
+      const encoder = encode(await address('stage'));
+      await eventually('the encoder to publish', async () => (await participant('stage'))?.tracks.length === 2);
+      await encoder.stop();
+      await eventually('the encoder to leave', async () => (await participant('stage')) === null);
+    }));
+
   // 2^24 ms and, where ffmpeg's own clock begins anew, 2^31 ms are five seconds away.
   for (const [what, clock, jumps] of [['24 bits', 16_772.2, false], ['31 bits', 2_147_478.6, true]]) {
     test(`an encoder runs on when its clock outgrows ${what}`, { timeout: 60_000 }, () =>

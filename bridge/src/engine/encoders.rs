@@ -42,6 +42,8 @@ struct Seat {
     end: Option<oneshot::Sender<Refusal>>,
     /// When its connection was lost.
     lost_at: Option<Instant>,
+    /// It said that it is done.
+    is_done: bool,
     report_at: Option<Instant>,
     level_at: Option<Instant>,
     bytes: u64,
@@ -79,6 +81,7 @@ impl Encoders {
             size: (0, 0),
             end: None,
             lost_at: None,
+            is_done: false,
             report_at: None,
             level_at: None,
             bytes: 0,
@@ -86,6 +89,7 @@ impl Encoders {
         });
         seat.encoder.reconnect();
         seat.sources = sources;
+        seat.is_done = false;
         (seat.end, seat.lost_at) = (Some(end), None);
         is_new
     }
@@ -139,11 +143,11 @@ impl Encoders {
         seats.map(|(participant, _)| *participant).collect()
     }
 
-    /// Encoders whose connection was lost for this long.
+    /// Encoders that are done, and those whose connection was lost for this long.
     pub(super) fn gone(&self, now: Instant, grace: Duration) -> Vec<ParticipantId> {
         let is_gone = |seat: &Seat| {
             let lost = seat.lost_at.map(|at| now.saturating_duration_since(at));
-            lost.is_some_and(|lost| lost >= grace)
+            lost.is_some_and(|lost| seat.is_done || lost >= grace)
         };
         let seats = self.0.iter().filter(|(_, seat)| is_gone(seat));
         seats.map(|(participant, _)| *participant).collect()
@@ -191,6 +195,10 @@ impl Encoders {
                 seat.encoder.video(now, dts_ms, &data)
             }
             Media::Audio { dts_ms, data } => seat.encoder.audio(now, dts_ms, &data),
+            Media::Unpublished => {
+                seat.is_done = true;
+                Ok(None)
+            }
             Media::BFrames => {
                 seat.refuse(B_FRAMES);
                 Ok(None)
@@ -245,7 +253,7 @@ impl Seat {
         let (source, words) = match media {
             Media::VideoConfig(_) | Media::Video { .. } => (Source::Camera, NO_PICTURES),
             Media::AudioConfig(_) | Media::Audio { .. } => (Source::Microphone, NO_SOUND),
-            Media::BFrames | Media::Metadata(_) => return true,
+            Media::BFrames | Media::Metadata(_) | Media::Unpublished => return true,
         };
         let may = self.sources.is_empty() || self.sources.contains(&source);
         if !may {

@@ -105,6 +105,8 @@ pub enum Media {
     /// Pictures are shown in another order than they come, which WebRTC cannot carry. Said once;
     /// [`Refusal::b_frames`] says what to change.
     BFrames,
+    /// It says that it is done: nobody needs to wait for it to come back.
+    Unpublished,
 }
 
 /// What an encoder says of itself; all of it may be wrong.

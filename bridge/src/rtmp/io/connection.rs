@@ -114,6 +114,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 Event::Ended(ending) => {
                     self.is_done = ending == Ending::Unpublished;
                     self.count_ending(&ending);
+                    if self.is_done {
+                        self.give(Media::Unpublished).await;
+                    }
                     return false;
                 }
             }
