@@ -1,4 +1,4 @@
-//! The room API: rooms and participants for applications and administrators.
+//! The room API: rooms, participants, broadcasts and recordings for applications and administrators.
 #![allow(unused_qualifications, reason = "the macro for paths writes some")]
 
 use std::sync::Arc;
@@ -27,9 +27,10 @@ use crate::room::RoomState;
 #[openapi(
     info(
         title = "Plenum room API",
-        description = "Rooms and participants. Every request carries `Authorization: Bearer` with a \
-            token signed by an API key: `roomAdmin` for a room and its participants, `roomList` to \
-            list rooms, `roomCreate` to open and end them.",
+        description = "Rooms, participants, broadcasts and recordings. Every request carries \
+            `Authorization: Bearer` with a token signed by an API key: `roomAdmin` for a room, its \
+            participants, broadcasts and recordings, `roomList` to list rooms, `roomCreate` to open \
+            and end them.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     modifiers(&BearerToken),

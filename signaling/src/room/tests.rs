@@ -3,6 +3,7 @@
 mod data;
 mod endings;
 mod joining;
+mod notices;
 mod offers;
 mod refusals;
 mod resuming;
