@@ -158,7 +158,7 @@ fn avcc(record: &[u8], pictures: &[Bytes]) -> Vec<u8> {
     let length = u16::try_from(record.len())
         .expect("a small record")
         .to_be_bytes();
-    [&length, record, &pictures[0]].concat()
+    [&length, record, &pictures[0][..]].concat()
 }
 
 fn hls() -> Vec<Seed> {
