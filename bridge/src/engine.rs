@@ -19,7 +19,7 @@ use sfu::annex::Heard;
 use sfu::{AnnexPort, ParticipantId, RoomId, Source, TrackId};
 use tokio::sync::{mpsc, oneshot};
 
-use channel::Channel;
+use channel::{Channel, Farewell};
 pub(crate) use channel::{Beginning, Hls};
 use encoders::{Encoders, Hearing};
 use room::{Consumer, RoomTap};
@@ -98,6 +98,8 @@ pub(crate) struct Engine {
     channels: Vec<Channel>,
     takes: Vec<Taking>,
     awaited: Vec<Awaited>,
+    /// Until when.
+    farewells: Vec<(Instant, Farewell)>,
     encoders: Encoders,
     next_consumer: u64,
     is_stopping: bool,
@@ -153,6 +155,7 @@ impl Engine {
             channels: Vec::new(),
             takes: Vec::new(),
             awaited: Vec::new(),
+            farewells: Vec::new(),
             encoders: Encoders::default(),
             next_consumer: 0,
             is_stopping: false,
@@ -174,13 +177,13 @@ impl Engine {
             self.counts.busy_us.fetch_add(worked, Ordering::Relaxed);
         }
         for channel in self.channels.drain(..) {
-            channel.end(Ending::Stopped);
+            drop(channel.end(Ending::Stopped));
         }
     }
 
     fn is_busy(&self) -> bool {
         let is_idle = self.channels.is_empty() && self.takes.is_empty() && self.encoders.is_empty();
-        let is_idle = is_idle && self.awaited.is_empty();
+        let is_idle = is_idle && self.awaited.is_empty() && self.farewells.is_empty();
         !is_idle || self.port.is_waiting()
     }
 
@@ -194,6 +197,7 @@ impl Engine {
         self.turn_channels(now);
         self.turn_takes(now);
         self.end_awaited(|one| one.until <= now || one.recorder.has_ended());
+        self.farewells.retain(|(until, _)| *until > now);
         for participant in self.encoders.gone(now, self.publish_grace) {
             // Its session ends with it, and that ends its tracks.
             self.tell(BridgeEvent::EncoderGone { participant });
@@ -502,8 +506,13 @@ impl Engine {
         if let Some(tap) = self.rooms.get_mut(&room) {
             tap.forget(self.port.annex(), consumer);
         }
-        if catch_unwind(AssertUnwindSafe(|| channel.end(ending))).is_err() {
-            self.counts.panics.fetch_add(1, Ordering::Relaxed);
+        match catch_unwind(AssertUnwindSafe(|| channel.end(ending))) {
+            Ok(farewell) => {
+                let until = Instant::now() + Farewell::TIME;
+                self.farewells
+                    .extend(farewell.map(|farewell| (until, farewell)));
+            }
+            Err(_) => _ = self.counts.panics.fetch_add(1, Ordering::Relaxed),
         }
         tracing::info!(broadcast = %id, ?ending, "broadcast ended");
         self.release(room);

@@ -50,6 +50,22 @@ describe('without a token', () => {
     expect(state.apply(status('live', 'B'))).toEqual([PLAY])
   })
 
+  it('does not wait for ever for the last of what has ended', () => {
+    const { state, effects } = after(false, live, { t: 'playing' }, status('ended', 'A'), { t: 'stalled' })
+    expect(effects).toEqual([])
+    expect(state.apply(status('ended', 'A'))).toEqual([{ t: 'quit', mode: 'broadcast' }])
+    expect(say(state).title).toBe('The broadcast has ended')
+    expect(state.apply(status('live', 'B'))).toEqual([PLAY])
+  })
+
+  it('plays what is left of what has ended', () => {
+    const { state } = after(false, live, { t: 'playing' }, { t: 'stalled' }, status('ended', 'A'))
+    expect(state.phase.at, 'there may be more').toBe('playing')
+    state.apply({ t: 'playing' })
+    expect(state.apply(status('ended', 'A'))).toEqual([])
+    expect(state.phase.at).toBe('playing')
+  })
+
   it('goes on with the next one when that had begun before the end was seen', () => {
     const { state } = after(false, live, { t: 'playing' }, status('live', 'B'))
     expect(state.phase.at).toBe('playing')

@@ -9,7 +9,7 @@ use sfu::annex::{Annex, Heard};
 use super::room::{Consumer, RoomTap};
 use crate::broadcast::{Broadcast, Sample};
 use crate::flv::FlvFeed;
-use crate::hls::{self, Packager};
+use crate::hls::{self, Packager, Publication};
 use crate::listing::{Ending, Listing, Progress, Target};
 use crate::media::{AudioCodec, AudioFrame};
 use crate::recording::{Frame, Recorder};
@@ -148,8 +148,8 @@ impl Channel {
         self.is_abandoned(now).then_some(Ending::Empty)
     }
 
-    /// Ends everything that carries it.
-    pub(super) fn end(mut self, ending: Ending) {
+    /// Ends everything that carries it, but for what is still to be said to players of HLS.
+    pub(super) fn end(mut self, ending: Ending) -> Option<Farewell> {
         let now_us = self.broadcast.finish();
         self.carry_samples(now_us);
         if let Some(hls) = &mut self.hls {
@@ -160,6 +160,7 @@ impl Channel {
             flv.end();
         }
         self.listing.end(ending);
+        self.hls.map(|hls| Farewell(hls.store))
     }
 
     fn carry_samples(&mut self, now_us: i64) {
@@ -268,7 +269,25 @@ impl Hls {
 
     fn publish(&mut self) {
         while let Some(publication) = self.packager.poll() {
-            self.store.publish(publication);
+            // Farewell says this.
+            if !matches!(publication, Publication::Ended) {
+                self.store.publish(publication);
+            }
         }
+    }
+}
+
+/// A broadcast that has ended, and whose players have yet to load its last parts: hls.js leaves out those that it
+/// hears of together with the end, and plays on for ever. Says that it has ended when it is dropped.
+pub(super) struct Farewell(Arc<hls::Broadcast>);
+
+impl Farewell {
+    /// How long players have for that.
+    pub(super) const TIME: Duration = Duration::from_secs(1);
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.publish(Publication::Ended);
     }
 }

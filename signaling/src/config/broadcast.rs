@@ -14,7 +14,7 @@ pub struct Broadcast {
     pub rtmp_addr: String,
     /// The same over TLS (RTMPS), with the certificate of `[http]`; empty: no such listener.
     pub rtmps_addr: String,
-    /// An encoder that lost its connection keeps its place in the room this long.
+    /// An encoder whose connection is lost keeps its place in the room this long; one that says it is done does not.
     pub publish_grace: Span,
     /// Who may fetch `/live/…`.
     pub playback: Playback,

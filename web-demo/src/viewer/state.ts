@@ -104,9 +104,7 @@ export class ViewerState {
   apply(event: ViewerEvent): Effect[] {
     switch (event.t) {
       case 'status':
-        this.#status = event.status
-        if (!isOn(event.status)) this.#endedStart = undefined
-        return this.#look()
+        return this.#heard(event.status)
       case 'denied':
         return this.#denied(event.problem)
       case 'unknown':
@@ -136,6 +134,19 @@ export class ViewerState {
   get #isBusy(): boolean {
     const { at } = this.#phase
     return at === 'loading' || at === 'playing'
+  }
+
+  #heard(status: Status): Effect[] {
+    const wasOver = this.#status !== undefined && !isOn(this.#status)
+    this.#status = status
+    if (isOn(status)) return this.#look()
+    this.#endedStart = undefined
+    // A player that missed the last of it waits for more, which never comes.
+    if (wasOver && this.#mode === 'broadcast' && this.#phase.at === 'playing' && this.#phase.isStalled) {
+      this.#phase = { at: 'ended' }
+      return [{ t: 'quit', mode: 'broadcast' }]
+    }
+    return this.#look()
   }
 
   /** Acts on the server's last word. */
