@@ -19,8 +19,8 @@ use sfu::annex::Heard;
 use sfu::{AnnexPort, ParticipantId, RoomId, Source, TrackId};
 use tokio::sync::{mpsc, oneshot};
 
-use channel::{Channel, Farewell};
 pub(crate) use channel::{Beginning, Hls};
+use channel::{Channel, Farewell};
 use encoders::{Encoders, Hearing};
 use room::{Consumer, RoomTap};
 

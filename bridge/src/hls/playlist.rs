@@ -338,7 +338,7 @@ fn write_variant(
 ) -> Option<()> {
     let spec = window.spec()?;
     let sound = audio.map(|audio| audio.rates).unwrap_or_default();
-    let peak_bps = window.rates.peak_bps + sound.peak_bps;
+    let peak_bps = window.peak_bps() + audio.map_or(0, Window::peak_bps);
     let average_bps = window.rates.average_bps() + sound.average_bps();
     let mut codecs = spec.codec_name();
     if let Some(spec) = audio.and_then(Window::spec) {

@@ -51,6 +51,8 @@ pub(super) struct Segment {
     pub(super) signed_from_us: i64,
     /// The encrypted whole of it.
     sealed: Option<Bytes>,
+    /// Bits a second, if it is long enough to say.
+    rate_bps: Option<u64>,
 }
 
 /// A part as it is served.
@@ -69,7 +71,7 @@ pub(super) struct KeptPart {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rates {
     /// Of the densest segment.
-    pub(super) peak_bps: u64,
+    peak_bps: u64,
     /// The peak is of a segment that was long enough.
     is_rated: bool,
     bits: u64,
@@ -185,6 +187,8 @@ impl Window {
         if std::mem::take(&mut self.is_measured_anew) {
             self.rates = Rates::default();
         }
+        segment.rate_bps =
+            (duration_us >= RATED_US_MIN).then(|| segment.bits_per_second(duration_us));
         self.rates.add(segment, duration_us);
         if let Some(number) = key_number {
             let plain: Vec<Bytes> = segment.plain().collect();
@@ -235,6 +239,12 @@ impl Window {
         let last = self.listed().next_back();
         let is_open = last.is_none_or(|segment| segment.duration_us.is_none());
         is_open && !self.is_ended && !self.has_media()
+    }
+
+    /// Bits a second of the densest segment, measured since the configuration changed, and of all that are listed.
+    pub(super) fn peak_bps(&self) -> u64 {
+        let listed = self.listed().filter_map(|segment| segment.rate_bps);
+        listed.max().unwrap_or(0).max(self.rates.peak_bps)
     }
 
     /// What the newest segment carries.
@@ -338,6 +348,7 @@ impl Window {
             parts: Vec::new(),
             signed_from_us: before_us.unwrap_or(start_us),
             sealed: None,
+            rate_bps: None,
         });
     }
 
@@ -406,6 +417,16 @@ impl Window {
 }
 
 impl Segment {
+    /// Before it is sealed.
+    fn bits(&self) -> u64 {
+        let bytes: usize = self.parts.iter().map(|part| part.plain.len()).sum();
+        u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8)
+    }
+
+    fn bits_per_second(&self, duration_us: i64) -> u64 {
+        per_second(self.bits(), duration_us)
+    }
+
     pub(super) fn is_gap(&self) -> bool {
         self.duration_us.is_some() && self.parts.is_empty()
     }
@@ -440,29 +461,28 @@ impl Rates {
     }
 
     fn add(&mut self, segment: &Segment, duration_us: i64) {
-        let Ok(duration_us) = u64::try_from(duration_us) else {
+        let Ok(length_us) = u64::try_from(duration_us) else {
             return;
         };
-        let bytes: usize = segment.parts.iter().map(|part| part.plain.len()).sum();
-        let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
-        self.bits = self.bits.saturating_add(bits);
-        self.duration_us += duration_us;
-        let is_rated = i64::try_from(duration_us).is_ok_and(|us| us >= RATED_US_MIN);
+        self.bits = self.bits.saturating_add(segment.bits());
+        self.duration_us += length_us;
+        let is_rated = segment.rate_bps.is_some();
         if !is_rated && self.peak_bps > 0 {
             return;
         }
         if is_rated && !std::mem::replace(&mut self.is_rated, true) {
             self.peak_bps = 0;
         }
-        let frames: u64 = segment
-            .parts
-            .iter()
-            .map(|part| u64::from(part.frame_count))
-            .sum();
-        let per_second = |count: u64| count.saturating_mul(1_000_000) / duration_us.max(1);
-        self.peak_bps = self.peak_bps.max(per_second(bits));
-        self.frames_milli = per_second(frames * 1000);
+        let parts = segment.parts.iter();
+        let frames: u64 = parts.map(|part| u64::from(part.frame_count)).sum();
+        self.peak_bps = self.peak_bps.max(segment.bits_per_second(duration_us));
+        self.frames_milli = per_second(frames * 1000, duration_us);
     }
+}
+
+fn per_second(count: u64, duration_us: i64) -> u64 {
+    let duration_us = u64::try_from(duration_us).unwrap_or(0).max(1);
+    count.saturating_mul(1_000_000) / duration_us
 }
 
 /// What is further than this after the last segment cannot be waited for.

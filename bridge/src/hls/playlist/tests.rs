@@ -11,6 +11,9 @@ use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec, VideoConfig,
 struct Stage {
     broadcast: Broadcast,
     packager: Packager,
+    /// Of each picture.
+    width: u16,
+    bytes: usize,
 }
 
 impl Stage {
@@ -26,6 +29,8 @@ impl Stage {
         Self {
             broadcast: Broadcast::new(Settings::default(), &[7; 32], clock, None),
             packager: Packager::new(&Settings::default(), 0),
+            width: 640,
+            bytes: 6,
         }
     }
 
@@ -50,7 +55,7 @@ impl Stage {
             if has_pictures {
                 let picture = VideoConfig {
                     codec: VideoCodec::H264,
-                    width: 640,
+                    width: self.width,
                     height: 360,
                     record: Bytes::from_static(&[
                         1, 0x42, 0xc0, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0xc0, 0x1f, 1, 0, 4,
@@ -62,7 +67,7 @@ impl Stage {
                     config: Arc::new(picture),
                     at_us,
                     is_key: at_ms % 2000 == 0,
-                    data: Bytes::from_static(&[0, 0, 0, 2, 0x65, 1]),
+                    data: self.picture(),
                 };
                 self.packager.push_video(at_us, 0, picture);
             }
@@ -71,6 +76,20 @@ impl Stage {
                 self.broadcast.publish(publication);
             }
         }
+    }
+
+    fn picture(&self) -> Bytes {
+        let payload = u32::try_from(self.bytes - 4).unwrap();
+        let mut picture = payload.to_be_bytes().to_vec();
+        picture.push(0x65);
+        picture.resize(self.bytes, 1);
+        picture.into()
+    }
+
+    fn bandwidth(&self) -> u64 {
+        let entry = self.entry().unwrap();
+        let (_, after) = entry.split_once("STREAM-INF:BANDWIDTH=").unwrap();
+        after.split_once(',').unwrap().0.parse().unwrap()
     }
 
     /// The multivariant playlist, if it is not to be waited for.
@@ -122,4 +141,20 @@ fn parts_are_listed_of_three_segments_with_the_open_one() {
     assert!(whole >= 3, "{text}");
     assert_eq!(with_parts[whole..], parts, "{text}");
     assert!(!with_parts[..whole].contains(&true), "{text}");
+}
+
+#[test]
+fn the_bandwidth_is_that_of_the_densest_segment_that_is_listed() {
+    let mut stage = Stage::new();
+    stage.bytes = 5_000;
+    stage.play(0, 7_000, true);
+    let dense = stage.bandwidth();
+    assert!(dense > 2_000_000, "{dense}");
+    // A smaller picture takes less, but what is listed has to be loaded all the same.
+    (stage.width, stage.bytes) = (320, 500);
+    stage.play(8_000, 13_000, true);
+    assert_eq!(stage.bandwidth(), dense);
+    stage.play(13_000, 25_000, true);
+    let sparse = stage.bandwidth();
+    assert!(sparse < dense / 5, "{sparse} after {dense}");
 }
