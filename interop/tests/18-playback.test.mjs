@@ -102,13 +102,11 @@ test('a token gives a session of its own: every address is signed for it, and go
     const token = await server.token('hall', 'viewer', '--subscribe');
     const entry = `${broadcast.url}?token=${token}`;
     const player = keep(await site.open(audience, entry));
-    await player.plays('with a token');
+    // Then there are two whole segments.
+    await player.plays('with a token', { check: ({ time }) => time > 5 });
     for (const url of await player.urls()) assert.match(url, /[?&]s=[\w-]+&e=\d+&h=[\w-]{22}/);
 
-    const mine = await eventually('two segments', async () => {
-      const lists = await playlists(entry);
-      return { ok: lists.rungs[0].parsed.segments.filter(({ uri }) => uri).length >= 2, ...lists };
-    });
+    const mine = await playlists(entry);
     for (const { text, response, url } of [mine.entry, ...mine.media]) {
       assert.equal(response.headers.get('cache-control'), 'private, no-store', url);
       assert.ok(!text.includes(token) && !text.includes('token'), `a token in ${text}`);
@@ -289,10 +287,14 @@ test('nginx in front keeps what does not change, and players play through it', {
     // Two browsers, for each has a cache of its own.
     const players = [keep(await site.open(audience, url)), keep(await site.open(studio, url))];
     for (const player of players) await player.plays('through nginx');
-    await Promise.all(players.map((player) => player.goesOn('through nginx', 6)));
-    const loads = (await Promise.all(players.map((player) => player.urls()))).map((urls) => new Set(urls.filter((one) => one.endsWith('.m4s'))));
-    const both = [...loads[0]].filter((one) => loads[1].has(one));
-    assert.ok(both.length > 20, `${both.length} parts were loaded by both`);
+    // nginx looks every 500 ms whether what it has asked for already has come, which makes a player that is 600 ms
+    // from the end stall now and then.
+    const { both } = await eventually('both to load the same', async () => {
+      const loads = await Promise.all(players.map(async (player) => new Set((await player.urls()).filter((one) => one.endsWith('.m4s')))));
+      const common = [...loads[0]].filter((one) => loads[1].has(one));
+      return { ok: common.length > 40, parts: common.length, both: common };
+    });
+    for (const player of players) await player.plays('through nginx, later');
     // Both may be waiting for a part when it comes; the server is asked once all the same. nginx writes its log
     // after the answer.
     const { misses } = await eventually('each to be answered from the cache once', () => {

@@ -131,25 +131,21 @@ impl MediaPlaylist<'_> {
 
     /// How many segments at the front a player that knows them need not see again (§6.2.5.1).
     ///
-    /// 0 while the initialisation segment changes in the window: nobody misses a change then.
+    /// 0 while the initialisation segment changes in what would be left: nobody misses a change then.
     fn skippable(&self, listed: &[&Segment]) -> usize {
-        let map = |segment: &&Segment| segment.opening.map;
-        let first = listed.first().map(map);
-        if listed
-            .iter()
-            .any(|segment| Some(segment.opening.map) != first)
-        {
-            return 0;
-        }
         let boundary_us = i64::from(self.settings.target_duration_s * SKIP_TARGETS) * 1_000_000;
         let mut left_us: i64 = listed.iter().map(|segment| segment.listed_us()).sum();
-        listed
-            .iter()
-            .take_while(|segment| {
-                left_us -= segment.listed_us();
-                left_us >= boundary_us
-            })
-            .count()
+        let is_old = |segment: &&&Segment| {
+            left_us -= segment.listed_us();
+            left_us >= boundary_us
+        };
+        let skipped = listed.iter().take_while(is_old).count();
+        let mut maps = listed[skipped..].iter().map(|segment| segment.opening.map);
+        let first = maps.next();
+        match maps.all(|map| Some(map) == first) {
+            true => skipped,
+            false => 0,
+        }
     }
 
     fn write_segment(

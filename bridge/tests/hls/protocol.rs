@@ -214,6 +214,18 @@ async fn delta_updates_leave_out_what_is_known() {
         .to_owned();
     assert!(!delta.contains("EXT-X-SKIP"));
     assert!(delta.contains("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"v0-i2.mp4\""));
+    // Again when the change is old enough to be left out.
+    stage.play(19_000);
+    let delta = stage
+        .get(&format!("{playlist}&_HLS_skip=YES"))
+        .await
+        .text()
+        .to_owned();
+    assert!(
+        delta.contains("EXT-X-SKIP") && !delta.contains("v0-i1.mp4"),
+        "{delta}"
+    );
+    assert!(delta.contains("#EXT-X-MAP:URI=\"v0-i2.mp4\""), "{delta}");
 }
 
 #[tokio::test]
