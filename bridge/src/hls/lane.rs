@@ -430,6 +430,42 @@ impl Lane {
             }
         }
         self.held.push(held);
+        self.cut_full_part(out);
+    }
+
+    /// Cuts the part whose next frame would be beyond it, as far as can be foreseen: waiting for that frame
+    /// would make everybody see all that much later. One that comes earlier all the same is in the next part.
+    fn cut_full_part(&mut self, out: &mut VecDeque<Publication>) {
+        let (Some(open), Some(last)) = (&self.open, self.held.last()) else {
+            return;
+        };
+        let Some(usual_us) = self.usual_us(last) else {
+            return;
+        };
+        let end_us = open.end_of_slot(self.cadence.part_us);
+        // Where the segment is about to end the part is as long as the frames that will have come.
+        let is_last = end_us + usual_us > open.opening.start_us + self.cadence.segment_us;
+        if is_last || last.at_us + usual_us < end_us - usual_us / 8 {
+            return;
+        }
+        self.publish(None, None, out);
+        if let Some(open) = &mut self.open {
+            open.slot += 1;
+        }
+    }
+
+    /// How long after a frame the next one is to be expected.
+    fn usual_us(&self, frame: &Held) -> Option<i64> {
+        let rate = i64::from(self.spec.as_ref()?.timescale());
+        match frame.duration {
+            0 if self.intervals.len() < INTERVALS_MAX => None,
+            0 => {
+                let mut sorted: Vec<i64> = self.intervals.iter().copied().collect();
+                sorted.sort_unstable();
+                sorted.get(sorted.len() / 2).copied()
+            }
+            ticks => Some(i64::from(ticks) * 1_000_000 / rate),
+        }
     }
 
     /// Makes a part of what is held; the last one of its segment ends with it.

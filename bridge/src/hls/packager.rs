@@ -593,10 +593,12 @@ impl Packager {
         let video = video.filter(|lane| lane.id != RenditionId::Audio);
         let ids: Vec<RenditionId> = video.filter(is_short).map(|lane| lane.id).collect();
         for id in ids {
-            let lane = self.lanes.get_mut(&id);
-            let again = lane.and_then(|lane| lane.repeat_at(at_us, end_us));
-            if let Some(frame) = again {
-                self.sort(end_us, id, frame);
+            let Some(lane) = self.lanes.get_mut(&id) else {
+                continue;
+            };
+            // No segment begins with it: nothing would come after it.
+            if let Some(frame) = lane.repeat_at(at_us, end_us) {
+                self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
             }
         }
     }

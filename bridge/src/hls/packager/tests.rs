@@ -398,6 +398,64 @@ fn another_configuration_is_a_discontinuity_with_another_map_at_once() {
     assert_eq!(sound[2].opening.map, 1);
 }
 
+/// How long after its newest frame each part came, in microseconds; pictures come 20 ms late.
+fn delays(intervals_us: impl Iterator<Item = i64>) -> Vec<i64> {
+    let config = video_config(640);
+    let mut source = Source::new();
+    let (mut at_us, mut key_us) = (0, 0);
+    let mut frames = vec![(0, true)];
+    for interval_us in intervals_us {
+        at_us += interval_us;
+        let is_key = at_us - key_us >= 2_000_000;
+        if is_key {
+            key_us = at_us;
+        }
+        frames.push((at_us, is_key));
+    }
+    let times: Vec<i64> = frames.iter().map(|(at_us, _)| *at_us).collect();
+    for (at_us, is_key) in frames {
+        source.show(0, picture(&config, at_us, is_key), 20_000);
+    }
+    let parts_at = source.tape.parts_at[&TOP].clone();
+    let tape = source.finish();
+    let parts = tape.of(TOP).iter().flat_map(|cut| &cut.parts);
+    let mut count = 0;
+    let newest = parts.map(|part| {
+        count += usize::try_from(part.frame_count).unwrap();
+        times[count - 1]
+    });
+    newest
+        .zip(parts_at)
+        .map(|(newest_us, at_us)| at_us - newest_us)
+        .collect()
+}
+
+#[test]
+fn a_part_does_not_wait_for_the_frame_after_it() {
+    for fps in [15, 20, 24, 25, 30, 50, 60] {
+        let interval_us = 1_000_000 / fps;
+        let mut delays = delays((0..fps * 10).map(|_| interval_us));
+        // The first ones tell what is usual.
+        delays.drain(..4);
+        let late = delays.iter().filter(|delay| **delay > 30_000);
+        // The last part of each segment waits for the keyframe.
+        assert!(late.count() <= 6, "{fps}: {delays:?}");
+    }
+}
+
+#[test]
+fn frames_at_odd_times_are_all_there() {
+    // Twenty a second on average, 13 ms early or late, and one twice as early now and then.
+    let odd =
+        |index: i64| 50_000 + (index * 7 % 5 - 2) * 6_500 - 25_000 * i64::from(index % 17 == 0);
+    let delays = delays((0..400).map(odd));
+    assert!(delays.len() >= 90, "{}", delays.len());
+    assert!(
+        delays.iter().all(|delay| (0..150_000).contains(delay)),
+        "{delays:?}"
+    );
+}
+
 #[test]
 fn another_source_of_the_same_kind_is_a_discontinuity_when_told() {
     let mut source = Source::new();
