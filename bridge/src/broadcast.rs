@@ -109,6 +109,11 @@ pub enum Shown {
     },
     /// The card: there is no picture to show.
     Nobody,
+    /// The card: nothing comes of the picture, not yet or not any more.
+    Silent {
+        /// Whose, by identity.
+        identity: String,
+    },
     /// The card: the picture is in a codec that is not carried.
     Codec {
         /// Whose, by identity.
@@ -407,6 +412,9 @@ impl Broadcast {
                 Some(codec) if !pictures::is_carried(codec, &self.settings.video) => Shown::Codec {
                     identity: track.identity.clone(),
                     codec,
+                },
+                _ if self.rungs.shows_card() => Shown::Silent {
+                    identity: track.identity.clone(),
                 },
                 _ => Shown::Picture {
                     identity: track.identity.clone(),

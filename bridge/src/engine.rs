@@ -262,6 +262,8 @@ impl Engine {
                 if self.encoders.connect(now, participant, who, end) {
                     self.enter(room);
                 }
+                let ended = self.encoders.withdraw(participant, self.port.annex());
+                self.hear_locally(now, ended);
             }
             Order::Media(participant, media) => {
                 let annex = self.port.annex();

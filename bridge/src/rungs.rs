@@ -129,6 +129,11 @@ impl Rungs {
         self.rungs.iter().any(|rung| rung.current.is_some())
     }
 
+    /// The card is all there is to see.
+    pub fn shows_card(&self) -> bool {
+        self.rungs.iter().all(|rung| rung.card.is_some())
+    }
+
     /// Puts a frame of a lane into each rung that it feeds.
     pub fn place(&mut self, lane: Lane, frame: &VideoFrame, placed: &mut Vec<Placed>) {
         for (index, rung) in self.rungs.iter_mut().enumerate() {
@@ -381,7 +386,7 @@ mod tests {
         let card = fill(&mut rungs, 3_900_000);
         let config = &card[0].frame.config;
         assert_eq!((config.width, config.height), (640, 360));
-        assert!(!rungs.has_picture());
+        assert!(!rungs.has_picture() && rungs.shows_card());
         // It comes back, but not in the middle of a picture.
         rungs.aim(&[one]);
         assert_eq!(place(&mut rungs, one, 4_000_000, false), []);

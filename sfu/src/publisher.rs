@@ -34,6 +34,8 @@ const BINDINGS_MAX: usize = 64;
 pub(crate) struct Publisher {
     pub(crate) sections: Vec<PublishedSection>,
     bindings: Vec<Binding>,
+    /// Sources of tracks that were ended, of late: their packets may go on, and are nobody else's.
+    retired: Vec<u32>,
     /// Arrival times for transport-wide feedback.
     pub(crate) arrivals: Arrivals,
     /// The transport-wide extension is in use.
@@ -81,6 +83,7 @@ impl Publisher {
         Self {
             sections: Vec::new(),
             bindings: Vec::new(),
+            retired: Vec::new(),
             arrivals: Arrivals::new(now),
             uses_transport_wide: false,
             clock: PublisherClock::default(),
@@ -121,9 +124,12 @@ impl Publisher {
     /// Forgets a track's section and sources; returns what these were.
     pub(crate) fn remove_track(&mut self, track: usize) -> Vec<Binding> {
         self.sections.retain(|section| section.track != track);
-        self.bindings
-            .extract_if(.., |binding| binding.track == track)
-            .collect()
+        let of_it = |binding: &mut Binding| binding.track == track;
+        let gone: Vec<Binding> = self.bindings.extract_if(.., of_it).collect();
+        self.retired.extend(gone.iter().map(|binding| binding.ssrc));
+        let too_many = self.retired.len().saturating_sub(BINDINGS_MAX);
+        self.retired.drain(..too_many);
+        gone
     }
 
     /// The section that publishes this track.
@@ -202,7 +208,7 @@ impl Publisher {
         }
     }
 
-    /// Binds an unknown SSRC by mid and rid, else by a payload type only one section has.
+    /// Binds an unknown SSRC by mid and rid; without a mid, by a payload type only one section has.
     fn learn(&mut self, view: &RtpView<'_>, tracks: &Slab<Track>) -> Option<Binding> {
         let section = self.section_for(view)?;
         let is_rtx = section.is_rtx(view.payload_type);
@@ -229,13 +235,23 @@ impl Publisher {
     }
 
     fn section_for(&self, view: &RtpView<'_>) -> Option<&PublishedSection> {
-        let by_mid = self.sections.iter().find(|section| {
+        let mid_of = |section: &PublishedSection| {
             let id = section.id_of(Extension::Mid);
-            let mid = id.and_then(|id| view.extension(id)).and_then(Mid::parse);
-            mid == Some(section.mid)
-        });
+            id.and_then(|id| view.extension(id))
+        };
+        let is_named =
+            |section: &&PublishedSection| mid_of(section).and_then(Mid::parse) == Some(section.mid);
+        let by_mid = self.sections.iter().find(is_named);
         if by_mid.is_some() {
             return by_mid;
+        }
+        // What names another section, or belonged to one, is not to be mistaken for the only one left.
+        let has_mid = self
+            .sections
+            .iter()
+            .any(|section| mid_of(section).is_some());
+        if has_mid || self.retired.contains(&view.ssrc) {
+            return None;
         }
         let mut by_type = self
             .sections

@@ -398,6 +398,21 @@ fn who_leaves_leaves_the_card_and_who_returns_is_shown_again() {
 }
 
 #[test]
+fn who_vanishes_leaves_the_card_and_that_is_said() {
+    let mut stage = Stage::new(Settings::default());
+    let who = stage.join(&[360], Codec::H264);
+    stage.run_ms(3_000);
+    assert!(matches!(stage.broadcast.shown(), Shown::Picture { .. }));
+    stage.people[who].is_there = false;
+    stage.run_ms(5_000);
+    let identity = "p0".to_owned();
+    assert_eq!(stage.broadcast.shown(), &Shown::Silent { identity });
+    stage.people[who].is_there = true;
+    stage.run_ms(2_000);
+    assert!(matches!(stage.broadcast.shown(), Shown::Picture { .. }));
+}
+
+#[test]
 fn a_codec_that_is_not_carried_is_named_and_another_one_asked_for() {
     let mut stage = Stage::new(Settings::default());
     let who = stage.join(&[360], Codec::Vp8);

@@ -94,6 +94,23 @@ impl Encoders {
         is_new
     }
 
+    /// Ends the tracks of an encoder that it may not publish any more: it came back with another token.
+    pub(super) fn withdraw(&mut self, participant: ParticipantId, annex: &mut Annex) -> Hearing {
+        let mut hearing = Vec::new();
+        let Some(seat) = self.0.get_mut(&participant) else {
+            return hearing;
+        };
+        let may = [Source::Camera, Source::Microphone].map(|source| seat.may(source));
+        let tracks = [&mut seat.video, &mut seat.audio];
+        for (track, may) in tracks.into_iter().zip(may) {
+            if let Some(track) = track.take_if(|_| !may) {
+                annex.unpublish(track.id);
+                hearing.push((seat.room, Heard::Ended { track: track.id }));
+            }
+        }
+        hearing
+    }
+
     /// An encoder's connection has ended.
     pub(super) fn disconnect(&mut self, now: Instant, participant: ParticipantId) {
         if let Some(seat) = self.0.get_mut(&participant) {
@@ -255,11 +272,15 @@ impl Seat {
             Media::AudioConfig(_) | Media::Audio { .. } => (Source::Microphone, NO_SOUND),
             Media::BFrames | Media::Metadata(_) | Media::Unpublished => return true,
         };
-        let may = self.sources.is_empty() || self.sources.contains(&source);
+        let may = self.may(source);
         if !may {
             self.refuse(words);
         }
         may
+    }
+
+    fn may(&self, source: Source) -> bool {
+        self.sources.is_empty() || self.sources.contains(&source)
     }
 
     /// Pictures are coded like this from now on.

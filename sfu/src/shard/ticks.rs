@@ -335,6 +335,7 @@ impl Shard {
                 shard.look_at_speakers(now, key);
             });
         }
+        self.ask_homes_again();
         self.tend_cascades(now);
     }
 

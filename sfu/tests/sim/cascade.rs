@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sfu::{
-    Codec, Command, DataChannel, Event, Kind, PauseReason, StreamState, SubscribeChange, View,
-    Wants,
+    Codec, Command, DataChannel, Event, Kind, PauseReason, RoomConfig, RoomId, StreamState,
+    SubscribeChange, View, Wants,
 };
 
 use crate::browser::Options;
@@ -54,6 +54,21 @@ fn asked(world: &World, who: Who) -> usize {
 
 fn crossed(world: &World) -> u64 {
     world.metric("plenum_cascade_received_packets_total")
+}
+
+#[test]
+fn a_room_that_is_continued_before_its_home_has_it_becomes_one() {
+    let mut world = World::on_shards(90, 2);
+    let room = RoomId::new(0, 77);
+    world.room = room;
+    let carol = world.join_on(1, Options::new("carol").slots(1, 1));
+    world.run_ms(300);
+    let config = RoomConfig::default();
+    world.command(Command::CreateRoom { room, config });
+    world.join(person("alice"));
+    world.run_ms(1500);
+    assert!(frames_in(&mut world, carol, 1000) > 20);
+    world.finish();
 }
 
 #[test]

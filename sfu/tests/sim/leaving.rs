@@ -194,6 +194,29 @@ fn unpublishing_ends_a_track_for_everyone() {
 }
 
 #[test]
+fn what_is_sent_of_a_track_that_was_ended_goes_into_no_other() {
+    for names_mid in [true, false] {
+        let mut world = World::new(18);
+        let cameras = Options::new("alice").camera(Codec::Vp8, &["only"]);
+        let alice = world.join(cameras.camera(Codec::Vp8, &["only"]));
+        let bob = world.join(Options::new("bob").slots(0, 2));
+        world.run_ms(1500);
+        for sender in &mut world.browsers[alice].senders {
+            sender.names_mid = names_mid;
+        }
+        let participant = world.browsers[alice].participant;
+        let track = world.tracks(alice, Kind::Video)[1];
+        world.command(Command::Unpublish { participant, track });
+        world.run_ms(100);
+        // Its sender goes on as if nothing was.
+        let dropped = world.metric("plenum_dropped_total");
+        assert!(frames_in(&mut world, bob, 1000) > 20);
+        assert!(world.metric("plenum_dropped_total") - dropped > 20);
+        world.finish();
+    }
+}
+
+#[test]
 fn rooms_come_and_go_without_a_trace() {
     let mut world = World::new(17);
     for _ in 0..20 {

@@ -31,6 +31,8 @@ pub(crate) struct Sender {
     pub(crate) nacked: usize,
     /// Sends nothing again: what is lost stays lost.
     pub(crate) is_forgetful: bool,
+    /// Packets name their m-line, as browsers have it until the first report.
+    pub(crate) names_mid: bool,
     previous: Option<Vec<u8>>,
     next_frame: Instant,
     started: Instant,
@@ -68,6 +70,7 @@ impl Sender {
             keyframe_requests: Vec::new(),
             nacked: 0,
             is_forgetful: false,
+            names_mid: true,
             previous: None,
             next_frame: now,
             // So long ago that nothing was captured before.
@@ -160,7 +163,10 @@ impl Sender {
     }
 
     fn extensions(&self, is_rtx: bool) -> Vec<(u8, Vec<u8>)> {
-        let mut extensions = vec![(offer::MID, self.mid.clone().into_bytes())];
+        let mut extensions = Vec::new();
+        if self.names_mid {
+            extensions.push((offer::MID, self.mid.clone().into_bytes()));
+        }
         if let Some(rid) = self.rid {
             let id = if is_rtx {
                 offer::REPAIRED_RID

@@ -142,8 +142,9 @@ struct OnAir {
     /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
-    /// Why it is the card: `nobody`, or `codec_vp8`, `codec_vp9`, `codec_av1`: the picture is in a codec
-    /// that is not carried, and its publisher was asked for H264.
+    /// Why it is the card: `nobody`; `silent`: nothing comes of the picture, not yet or not any more; or
+    /// `codec_vp8`, `codec_vp9`, `codec_av1`: it is in a codec that is not carried, and its publisher was
+    /// asked for H264.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
@@ -480,6 +481,7 @@ fn on_air(shown: Option<Shown>) -> OnAir {
             };
             card(Some(identity), reason)
         }
+        Some(Shown::Silent { identity }) => card(Some(identity), "silent"),
         Some(Shown::Nobody) | None => card(None, "nobody"),
     }
 }

@@ -30,6 +30,22 @@ fn at_the_same_rate_samples_pass_unchanged() {
 }
 
 #[test]
+fn samples_pass_unchanged_again_after_a_correction() {
+    let input = tone(1_000.0, 0.5, 0.0, 48_000);
+    let mut out = Vec::new();
+    let mut resampler = Resampler::new(48_000, 48_000);
+    let (corrected, after) = input.split_at(9_600);
+    resampler.push(corrected, 0.000_1, &mut out);
+    resampler.push(after, 0.0, &mut out);
+    // Each is one that came in, and none is left out or there twice.
+    let tail = &out[out.len() - 30_000..];
+    let from = input.len() - 16 - tail.len();
+    assert_eq!(*tail, input[from..input.len() - 16]);
+    // On the way there nothing clicks.
+    assert!(steepest(&out[100..]) < 0.5 * 1_000.0 * TAU as f32 / 48_000.0 * 1.02);
+}
+
+#[test]
 fn a_tone_survives_other_rates_and_corrections() {
     for (rate, correction, frequency) in [
         (44_100, 0.0, 1_000.0),

@@ -119,6 +119,20 @@ fn what_its_token_does_not_allow_is_not_published() {
 }
 
 #[test]
+fn what_another_token_does_not_allow_any_more_ends() {
+    let mut desk = Desk::with(&[]);
+    let track = track_of(&desk.picture());
+    assert_eq!(desk.encoders.withdraw(WHO, &mut desk.annex), []);
+    let (sender, _end) = oneshot::channel();
+    let who = (ROOM, "encoder".to_owned(), vec![Source::Microphone]);
+    assert!(!desk.encoders.connect(desk.now, WHO, who, sender));
+    let ended = desk.encoders.withdraw(WHO, &mut desk.annex);
+    assert_eq!(ended, [(ROOM, Heard::Ended { track })]);
+    assert_eq!(desk.encoders.story(ROOM), []);
+    assert_eq!(desk.picture(), []);
+}
+
+#[test]
 fn tracks_end_with_their_encoder() {
     let mut desk = Desk::with(&[]);
     let track = track_of(&desk.picture());

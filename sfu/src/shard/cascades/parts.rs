@@ -20,6 +20,23 @@ impl Shard {
         }
     }
 
+    /// Asks the homes that have not answered once more: a room may be continued before its home has it, which
+    /// then says nothing.
+    pub(in crate::shard) fn ask_homes_again(&mut self) {
+        if self.metrics.cascade_rooms == 0 {
+            return;
+        }
+        let rooms = self.rooms.iter();
+        let is_waiting = |room: &Room| {
+            let home = self.home_of(room.id)?;
+            (!room.parts.contains(&home)).then_some((room.id, home))
+        };
+        let waiting: Vec<_> = rooms.filter_map(|(_, room)| is_waiting(room)).collect();
+        for (room, home) in waiting {
+            self.ask_part(room, home);
+        }
+    }
+
     /// The home shard of a room that is only continued here.
     pub(super) fn home_of(&self, room: RoomId) -> Option<u16> {
         let elsewhere = !self.is_home(room);
