@@ -10,6 +10,8 @@ use super::window::{SEGMENTS_WITH_PARTS, Segment, Window};
 use crate::fmp4::TrackSpec;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 /// How URIs are written: as they are, or signed for a session.
