@@ -79,7 +79,7 @@ test('SIGHUP reads the keys again, a broken file changes nothing, and meetings g
     await page.getByRole('article').first().waitFor();
     const fresh = sign({ ...claims('r', 'x'), iss: 'fresh' }, { secret });
     assert.equal(await status(fresh), 401);
-    await reload(`${text}\nfresh = "${secret}"\n`, /keys read again/);
+    await reload(text.replace('[auth.keys]', `[auth.keys]\nfresh = "${secret}"`), /keys read again/);
     assert.equal(await status(fresh), 403, 'known now, though it may not see rooms');
     await reload(text.replace('addr', 'adr'), /http\.adr/);
     assert.equal(await status(fresh), 403);
