@@ -443,9 +443,10 @@ impl Lane {
             return;
         };
         let end_us = open.end_of_slot(self.cadence.part_us);
-        // Where the segment is about to end the part is as long as the frames that will have come.
+        // The segment of sound ends where the picture's does, which may not have come yet.
         let is_last = end_us + usual_us > open.opening.start_us + self.cadence.segment_us;
-        if is_last || last.at_us + usual_us < end_us - usual_us / 8 {
+        let may_end = is_last && self.id == RenditionId::Audio;
+        if may_end || last.at_us + usual_us < end_us - usual_us / 8 {
             return;
         }
         self.publish(None, None, out);

@@ -438,8 +438,8 @@ fn a_part_does_not_wait_for_the_frame_after_it() {
         // The first ones tell what is usual.
         delays.drain(..4);
         let late = delays.iter().filter(|delay| **delay > 30_000);
-        // The last part of each segment waits for the keyframe.
-        assert!(late.count() <= 6, "{fps}: {delays:?}");
+        // Where keyframes are not a whole number of parts apart, the last part waits for them.
+        assert!(late.count() <= 5, "{fps}: {delays:?}");
     }
 }
 
