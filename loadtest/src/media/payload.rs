@@ -121,6 +121,10 @@ const SPS: [u8; 14] = [
 ];
 /// The picture parameter set that belongs to it.
 const PPS: [u8; 4] = [0x68, 0xce, 0x3c, 0x80];
+/// How a slice begins (H.264 §7.3.3) that is the whole picture: macroblock 0, its kind, parameter set 0. What reads
+/// pictures, as a broadcast does, takes them for such.
+const INTRA: [u8; 2] = [0x88, 0x80];
+const PREDICTED: [u8; 2] = [0x9a, 0x80];
 /// Where the length of the third NAL unit of the STAP-A stands.
 const SEI_LENGTH_AT: usize = 1 + 2 + SPS.len() + 2 + PPS.len();
 
@@ -137,10 +141,14 @@ pub(super) fn h264(keyframe: bool, index: u8, last: bool) -> Vec<u8> {
     }
     let starts = index == u8::from(keyframe);
     let (indicator, kind) = if keyframe { (0x7c, 5) } else { (0x5c, 1) };
-    vec![
+    let mut bytes = vec![
         indicator,
         u8::from(starts) << 7 | u8::from(last) << 6 | kind,
-    ]
+    ];
+    if starts {
+        bytes.extend_from_slice(if keyframe { &INTRA } else { &PREDICTED });
+    }
+    bytes
 }
 
 /// Writes the length of the SEI once its stamp is in place.
@@ -176,10 +184,14 @@ fn parse_h264(payload: &[u8]) -> Option<Parsed> {
                 ..Parsed::default()
             })
         }
-        28 => Some(Parsed {
-            stamp: Stamp::read(payload.get(2..)?),
-            ..Parsed::default()
-        }),
+        28 => {
+            let is_start = payload.get(1)? & 0x80 != 0;
+            let head = if is_start { 2 + INTRA.len() } else { 2 };
+            Some(Parsed {
+                stamp: Stamp::read(payload.get(head..)?),
+                ..Parsed::default()
+            })
+        }
         _ => Some(Parsed {
             stamp: Stamp::read(payload.get(1..)?),
             ..Parsed::default()
