@@ -346,6 +346,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_empty_parameter_set_is_refused() {
+        let sps = [0x67, 0x42, 0xc0, 0x1e, 0x65, 0x50, 0x28];
+        let head = [1, 0x42, 0xc0, 0x1e, 0xff, 0xe1, 0, 7];
+        let record = [&head[..], &sps, &[1, 0, 0]].concat();
+        assert!(matches!(avc::config(&record), Err(AvcError::Config(_))));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {

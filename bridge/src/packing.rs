@@ -177,6 +177,13 @@ pub fn avcc_to_nals(access_unit: &[u8], length_bytes: usize) -> Result<Vec<&[u8]
 
 /// Reads a decoder configuration record.
 pub fn parse_avcc(record: &[u8]) -> Result<AvcRecord, PackError> {
+    let record = split_avcc(record)?;
+    record.config()?;
+    Ok(record)
+}
+
+/// The same without a look into the parameter sets.
+pub(crate) fn split_avcc(record: &[u8]) -> Result<AvcRecord, PackError> {
     let (header, rest) = record.split_first_chunk().ok_or(PackError::CutShort)?;
     let [1, _, _, _, length_bytes, sequence_count] = *header else {
         return Err(PackError::Record);
@@ -188,13 +195,11 @@ pub fn parse_avcc(record: &[u8]) -> Result<AvcRecord, PackError> {
     let (sequence_sets, rest) = split_sets(rest, sequence_count & 0x1f, NAL_SPS)?;
     let (&picture_count, rest) = rest.split_first().ok_or(PackError::CutShort)?;
     let (picture_sets, _) = split_sets(rest, picture_count, NAL_PPS)?;
-    let record = AvcRecord {
+    Ok(AvcRecord {
         length_bytes,
         sequence_sets,
         picture_sets,
-    };
-    record.config()?;
-    Ok(record)
+    })
 }
 
 impl AvcRecord {

@@ -2,12 +2,12 @@
 #![warn(clippy::indexing_slicing)]
 
 use bytes::Bytes;
-use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::nal::{Nal, RefNal};
 use thiserror::Error;
 
 use crate::media::{VideoCodec, VideoConfig};
+use crate::packing::split_avcc;
 
 /// A picture as [`crate::media::VideoFrame::data`] has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +42,12 @@ pub(crate) fn config(record: &[u8]) -> Result<(VideoConfig, usize), AvcError> {
     if record.len() > RECORD_MAX {
         return Err(AvcError::Config("it is too long".to_owned()));
     }
-    let broken = |error| AvcError::Config(format!("{error:?}"));
-    let parsed = AvcDecoderConfigurationRecord::try_from(record).map_err(broken)?;
-    let length_size = usize::from(parsed.length_size_minus_one()) + 1;
-    let sps = parsed.sequence_parameter_sets().next();
+    // h264-reader 0.9 has a reader of these too, which panics where a set is empty.
+    let parsed = split_avcc(record).map_err(|error| AvcError::Config(error.to_string()))?;
+    let length_size = parsed.length_bytes;
     let missing = || AvcError::Config("there are no parameter sets".to_owned());
-    let sps = sps.and_then(Result::ok).ok_or_else(missing)?;
-    parsed
-        .picture_parameter_sets()
-        .next()
-        .and_then(Result::ok)
-        .ok_or_else(missing)?;
+    let sps = parsed.sequence_sets.first().ok_or_else(missing)?;
+    parsed.picture_sets.first().ok_or_else(missing)?;
     let (width, height) = dimensions(sps)?;
     let mut record = record.to_vec();
     if let Some(length_size) = record.get_mut(4) {
