@@ -20,13 +20,15 @@ impl Ingest {
             "createStream" => self.answer(&command, f64::from(STREAM_ID).into()),
             "publish" => self.publish(&command)?,
             "play" | "play2" => return Err(IngestError::Play),
-            "deleteStream" | "closeStream" => {
+            // The first of two goodbyes is taken at its word, and not answered: encoders close behind them without
+            // reading, and the reset which that answer causes would lose what they have not sent yet.
+            "FCUnpublish" | "deleteStream" | "closeStream" => {
                 if matches!(self.state, State::Publishing | State::Requested) {
                     self.end(Ending::Unpublished);
                 }
             }
             // They prepare other servers, or ask what nobody needs to know.
-            "releaseStream" | "FCPublish" | "FCUnpublish" | "_checkbw" | "getStreamLength" => {
+            "releaseStream" | "FCPublish" | "_checkbw" | "getStreamLength" => {
                 self.answer(&command, Value::Null);
             }
             // Answers, and what is asked without waiting for one.

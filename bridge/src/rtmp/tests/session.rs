@@ -98,6 +98,18 @@ fn publishing_twice_is_out_of_turn() {
 }
 
 #[test]
+fn an_encoder_that_says_goodbye_is_done_and_hears_nothing() {
+    for goodbye in ["FCUnpublish", "deleteStream", "closeStream"] {
+        let mut encoder = Encoder::publishing();
+        encoder.heard.clear();
+        encoder.command(goodbye, 5.0, &[Value::Null, "room".into()]);
+        assert_eq!(encoder.ending(), Some(&Ending::Unpublished), "{goodbye}");
+        // An answer that nobody reads resets the connection.
+        assert!(encoder.heard.is_empty(), "{goodbye}");
+    }
+}
+
+#[test]
 fn commands_for_old_servers_and_unknown_ones_are_answered() {
     let mut encoder = Encoder::new();
     encoder.command("connect", 1.0, &[object([("app", "live".into())])]);
