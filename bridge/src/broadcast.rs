@@ -1,7 +1,9 @@
 //! A room as one program: a pure machine from what an annex hears to whole frames on one timeline.
 //!
-//! In: [`Broadcast::handle_heard`] and, every 10 ms or so, [`Broadcast::handle_timeout`]. Out:
+//! In: [`Broadcast::handle_heard`] and, from time to time, [`Broadcast::handle_timeout`]. Out:
 //! [`Broadcast::poll_sample`], what is to be carried, and [`Broadcast::poll_ask`], what the annex is to do.
+//! What comes out is the same however seldom time passes, up to 100 ms, but for how soon it does: everything
+//! goes by when packets came.
 //!
 //! Pictures go through unchanged: the track that [`Program`] has on the air, each
 //! encoding on a rung of [`Rungs`], else the card. Sound is everybody's, mixed.
@@ -22,12 +24,14 @@ use crate::audio::EncoderError;
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
 use crate::program::{Follow, Program};
 use crate::rungs::{Lane, Placed, Rungs};
-use crate::timeline::{SenderClock, Timeline};
+use crate::timeline::{SenderClock, SenderReport, Timeline};
 use pictures::Pictures;
 use sounds::Sounds;
 
 /// Between two looks at what is on the air.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks while a rung waits for its first picture, in microseconds.
+const AWAITED_US: i64 = 20_000;
 /// At the end sound is mixed for this long after the present: an AAC encoder keeps 43 to 64 ms to itself,
 /// and players end well only where the sound is not shorter than the picture.
 const TAIL_US: i64 = 80_000;
@@ -60,6 +64,15 @@ impl Default for Settings {
             audio_delay_us: 100_000,
         }
     }
+}
+
+/// A piece of the program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// Since when it could be had, on the timeline: its last packet came then, or its time to be mixed.
+    pub came_us: i64,
+    /// What it is.
+    pub sample: Sample,
 }
 
 /// What the program consists of.
@@ -141,7 +154,7 @@ pub struct Broadcast {
     next_look: Option<Instant>,
     /// When time passed last.
     turned_us: i64,
-    samples: VecDeque<Sample>,
+    pieces: VecDeque<Piece>,
     asks: VecDeque<Ask>,
 }
 
@@ -166,7 +179,7 @@ impl Broadcast {
             wanted: HashMap::new(),
             next_look: None,
             turned_us: 0,
-            samples: VecDeque::new(),
+            pieces: VecDeque::new(),
             asks: VecDeque::new(),
         })
     }
@@ -242,8 +255,19 @@ impl Broadcast {
     }
 
     /// The next piece of the program.
-    pub fn poll_sample(&mut self) -> Option<Sample> {
-        self.samples.pop_front()
+    pub fn poll_sample(&mut self) -> Option<Piece> {
+        self.pieces.pop_front()
+    }
+
+    /// When time is to pass at the latest, on the timeline, whatever those who carry it want.
+    pub fn next_look_us(&self, now_us: i64) -> i64 {
+        let interval_us = self.settings.keyframe_interval_us.max(1);
+        // Keyframes are asked for on this grid.
+        let turn_us = now_us - now_us.rem_euclid(interval_us) + interval_us;
+        match self.rungs.awaited().next() {
+            Some(_) => turn_us.min(now_us + AWAITED_US),
+            None => turn_us,
+        }
     }
 
     /// What the annex is to do next.
@@ -252,7 +276,7 @@ impl Broadcast {
     }
 
     /// Takes in what an annex hears of this room.
-    pub fn handle_heard(&mut self, now: Instant, heard: &Heard) {
+    pub fn handle_heard(&mut self, heard: &Heard) {
         match heard {
             Heard::Track(track) => self.note_track(track),
             Heard::State { track, state } => {
@@ -262,13 +286,21 @@ impl Broadcast {
                 }
             }
             Heard::Ended { track } => self.forget_track(*track),
-            Heard::Packet(packet) if self.is_running => self.handle_packet(now, packet),
+            Heard::Packet(packet) if self.is_running => self.handle_packet(packet),
             Heard::Clock {
                 track,
                 encoding,
                 ntp,
                 rtp_timestamp,
-            } => self.handle_clock(now, (*track, *encoding), (*ntp, *rtp_timestamp)),
+                arrival,
+            } => {
+                let report = SenderReport {
+                    arrival: *arrival,
+                    ntp: *ntp,
+                    rtp_timestamp: *rtp_timestamp,
+                };
+                self.handle_clock((*track, *encoding), report);
+            }
             Heard::Speakers { dominant, .. } => self.program.speaker(*dominant),
             Heard::Packet(_)
             | Heard::KeyframeWanted { .. }
@@ -298,10 +330,8 @@ impl Broadcast {
         }
         let mut placed = Vec::new();
         self.rungs.fill(now_us, &mut placed);
-        self.samples.extend(placed.into_iter().map(Sample::Video));
-        let samples = &mut self.samples;
-        self.sounds
-            .mix(now_us, |frame| samples.push_back(Sample::Audio(frame)));
+        self.put_pictures(now_us, &mut placed);
+        self.mix(now_us);
         let rungs = &self.rungs;
         self.asks
             .extend(self.pictures.keyframes_due(now, now_us, rungs));
@@ -311,10 +341,7 @@ impl Broadcast {
     /// microseconds.
     pub fn finish(&mut self) -> i64 {
         if self.is_running {
-            let samples = &mut self.samples;
-            let end_us = self.turned_us + self.settings.audio_delay_us + TAIL_US;
-            self.sounds
-                .mix(end_us, |frame| samples.push_back(Sample::Audio(frame)));
+            self.mix(self.turned_us + self.settings.audio_delay_us + TAIL_US);
         }
         self.turned_us
     }
@@ -346,27 +373,27 @@ impl Broadcast {
         self.next_look = None;
     }
 
-    fn handle_packet(&mut self, now: Instant, packet: &HeardPacket) {
+    fn handle_packet(&mut self, packet: &HeardPacket) {
         let Some(track) = self.tracks.get(&packet.track) else {
             return;
         };
         match track.kind {
             Kind::Audio => {
                 let sender = self.senders.get(&track.participant);
-                self.sounds.handle_packet(now, packet, sender);
+                self.sounds.handle_packet(packet, sender);
             }
             Kind::Video => {
                 // Others in this process may have more of the track.
                 let wanted = self.wanted.get(&packet.track).copied().unwrap_or(0);
                 if wanted.checked_shr(packet.encoding.into()).unwrap_or(0) & 1 == 1 {
-                    self.pictures.handle_packet(now, packet);
+                    self.pictures.handle_packet(packet);
                     self.take_pictures();
                 }
             }
         }
     }
 
-    fn handle_clock(&mut self, now: Instant, (track, encoding): (TrackId, u8), report: (u64, u32)) {
+    fn handle_clock(&mut self, (track, encoding): (TrackId, u8), report: SenderReport) {
         let Some(heard) = self.tracks.get(&track) else {
             return;
         };
@@ -374,10 +401,10 @@ impl Broadcast {
             return;
         };
         match heard.kind {
-            Kind::Audio => self.sounds.handle_clock(now, track, sender, report),
+            Kind::Audio => self.sounds.handle_clock(track, sender, report),
             Kind::Video => {
                 let lane = Lane { track, encoding };
-                self.pictures.handle_clock(now, lane, sender, report);
+                self.pictures.handle_clock(lane, sender, report);
             }
         }
     }
@@ -391,11 +418,30 @@ impl Broadcast {
             let Some(sender) = sender else {
                 continue;
             };
+            let came_us = self.timeline.at_us(assembled.arrival);
             if let Some(frame) = self.pictures.place(lane, sender, assembled) {
                 self.rungs.place(lane, &frame, &mut placed);
             }
+            self.put_pictures(came_us, &mut placed);
         }
-        self.samples.extend(placed.into_iter().map(Sample::Video));
+    }
+
+    fn put_pictures(&mut self, came_us: i64, placed: &mut Vec<Placed>) {
+        let pieces = placed.drain(..).map(|placed| Piece {
+            came_us,
+            sample: Sample::Video(placed),
+        });
+        self.pieces.extend(pieces);
+    }
+
+    fn mix(&mut self, until_us: i64) {
+        let pieces = &mut self.pieces;
+        self.sounds.mix(until_us, |came_us, frame| {
+            pieces.push_back(Piece {
+                came_us,
+                sample: Sample::Audio(frame),
+            });
+        });
     }
 
     /// Decides what is on the air, and has what is needed for that and no more.

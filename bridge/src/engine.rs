@@ -30,8 +30,11 @@ use crate::recording::Recorder;
 use crate::rtmp::{Media, Refusal};
 use crate::take::Take;
 
-/// Between two looks while there is something to do.
-const TURN: Duration = Duration::from_millis(10);
+/// Between two looks while more comes than fits between others.
+const PRESSED_INTERVAL: Duration = Duration::from_millis(10);
+/// Between two looks while there is anything to do; a broadcast may want one sooner. All queues to this thread hold
+/// what comes meanwhile.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(100);
 /// A track that is to be recorded is heard of within this time.
 const TRACK_WAIT: Duration = Duration::from_secs(5);
 /// Orders carried out between two looks at rooms.
@@ -165,10 +168,7 @@ impl Engine {
     /// Turns until it is told to stop.
     pub(crate) fn run(mut self) {
         while !self.is_stopping && !self.port.is_stopped() {
-            let time = match self.is_busy() {
-                true => Some(TURN),
-                false => None,
-            };
+            let time = self.patience(Instant::now());
             let orders = Arc::clone(&self.orders);
             self.port.wait(time, std::os::fd::AsFd::as_fd(&*orders));
             let now = Instant::now();
@@ -181,10 +181,17 @@ impl Engine {
         }
     }
 
-    fn is_busy(&self) -> bool {
-        let is_idle = self.channels.is_empty() && self.takes.is_empty() && self.encoders.is_empty();
+    /// How long what comes may wait; `None`: nothing is going on, and whatever comes is worth a look.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        if self.port.is_waiting() || self.port.is_pressed() {
+            return Some(PRESSED_INTERVAL);
+        }
+        let is_idle = self.takes.is_empty() && self.encoders.is_empty();
         let is_idle = is_idle && self.awaited.is_empty() && self.farewells.is_empty();
-        !is_idle || self.port.is_waiting()
+        let others = (!is_idle).then_some(LOOK_INTERVAL_MAX);
+        let looks = self.channels.iter().map(Channel::look_at);
+        let looks = looks.map(|at| at.saturating_duration_since(now));
+        looks.chain(others).min()
     }
 
     fn turn(&mut self, now: Instant) {
@@ -201,7 +208,7 @@ impl Engine {
         for participant in self.encoders.gone(now, self.publish_grace) {
             // Its session ends with it, and that ends its tracks.
             self.tell(BridgeEvent::EncoderGone { participant });
-            self.forget_encoder(now, participant);
+            self.forget_encoder(participant);
         }
         self.port.send(now);
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -232,7 +239,7 @@ impl Engine {
             Order::End(id) => self.end(id, Ending::Stopped),
             Order::Follow(id, follow) => {
                 if let Some(channel) = self.channel(id) {
-                    channel.follow(follow);
+                    channel.follow(now, follow);
                 }
             }
             Order::Wake(id) => {
@@ -242,7 +249,7 @@ impl Engine {
             }
             Order::Push(id, target) => {
                 if let Some(channel) = self.channel(id) {
-                    channel.add_target(target);
+                    channel.add_target(now, target);
                 }
             }
             Order::Unpush(id, target) => {
@@ -263,12 +270,12 @@ impl Engine {
                     self.enter(room);
                 }
                 let ended = self.encoders.withdraw(participant, self.port.annex());
-                self.hear_locally(now, ended);
+                self.hear_locally(ended);
             }
             Order::Media(participant, media) => {
                 let annex = self.port.annex();
                 let hearing = self.encoders.handle_media(now, participant, media, annex);
-                self.hear_locally(now, hearing);
+                self.hear_locally(hearing);
             }
             Order::Disconnected(participant) => self.encoders.disconnect(now, participant),
             Order::Stop => self.is_stopping = true,
@@ -371,9 +378,9 @@ impl Engine {
     }
 
     /// What encoders publish here is not heard from the shards.
-    fn hear_locally(&mut self, now: Instant, hearing: Hearing) {
+    fn hear_locally(&mut self, hearing: Hearing) {
         for (room, heard) in hearing {
-            self.hand_on(now, room, &heard);
+            self.hand_on(room, &heard);
         }
     }
 
@@ -392,11 +399,11 @@ impl Engine {
             }
             Heard::Ended { track } => self.tracks.remove(track),
             Heard::Speakers { room, .. } => Some(*room),
-            Heard::Removed { participant } => return self.forget_encoder(now, *participant),
-            Heard::RoomClosed { room } => return self.close(now, *room),
+            Heard::Removed { participant } => return self.forget_encoder(*participant),
+            Heard::RoomClosed { room } => return self.close(*room),
             Heard::Muted { track, muted } => {
                 let hearing = self.encoders.mute(*track, *muted);
-                return self.hear_locally(now, hearing);
+                return self.hear_locally(hearing);
             }
             // Encoders decide themselves when they send keyframes.
             Heard::KeyframeWanted { .. } => None,
@@ -408,23 +415,23 @@ impl Engine {
             tap.note(&heard);
         }
         self.begin_take(now, &heard);
-        self.hand_on(now, room, &heard);
+        self.hand_on(room, &heard);
     }
 
-    fn hand_on(&mut self, now: Instant, room: RoomId, heard: &Heard) {
+    fn hand_on(&mut self, room: RoomId, heard: &Heard) {
         let mut failed = Vec::new();
         for channel in self
             .channels
             .iter_mut()
             .filter(|channel| channel.room == room)
         {
-            let taken = catch_unwind(AssertUnwindSafe(|| channel.handle_heard(now, heard)));
+            let taken = catch_unwind(AssertUnwindSafe(|| channel.handle_heard(heard)));
             if taken.is_err() {
                 failed.push(channel.listing.id);
             }
         }
         for taking in self.takes.iter_mut().filter(|taking| taking.room == room) {
-            taking.take.handle_heard(now, heard);
+            taking.take.handle_heard(heard);
         }
         if let Heard::Ended { track } = heard {
             self.end_takes(|taking| taking.take.track() == *track);
@@ -436,6 +443,9 @@ impl Engine {
         let mut ended = Vec::new();
         let mut failed = Vec::new();
         for channel in &mut self.channels {
+            if channel.look_at() > now {
+                continue;
+            }
             let Some(tap) = self.rooms.get_mut(&channel.room) else {
                 continue;
             };
@@ -521,18 +531,18 @@ impl Engine {
         self.tell(BridgeEvent::RoomChanged { room });
     }
 
-    fn forget_encoder(&mut self, now: Instant, participant: ParticipantId) {
+    fn forget_encoder(&mut self, participant: ParticipantId) {
         let Some((room, tracks)) = self.encoders.remove(participant) else {
             return;
         };
         for track in tracks {
-            self.hand_on(now, room, &Heard::Ended { track });
+            self.hand_on(room, &Heard::Ended { track });
         }
         self.release(room);
     }
 
     /// A room has ended, and all that was done with it.
-    fn close(&mut self, now: Instant, room: RoomId) {
+    fn close(&mut self, room: RoomId) {
         let of = |channel: &&Channel| channel.room == room;
         let ids: Vec<BroadcastId> = self
             .channels
@@ -546,7 +556,7 @@ impl Engine {
         self.end_takes(|taking| taking.room == room);
         self.end_awaited(|awaited| awaited.room == room);
         for participant in self.encoders.in_room(room) {
-            self.forget_encoder(now, participant);
+            self.forget_encoder(participant);
         }
         self.rooms.remove(&room);
         self.tracks.retain(|_, of| *of != room);

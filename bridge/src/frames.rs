@@ -158,15 +158,16 @@ impl Assembler {
         }
     }
 
-    /// Takes in one packet.
-    pub fn handle_packet(&mut self, now: Instant, packet: Packet) {
-        match self.reorder.insert(now, packet) {
+    /// Takes in one packet. What was waited for when it came is given up by its arrival, whenever this is called.
+    pub fn handle_packet(&mut self, packet: Packet) {
+        let arrival = packet.arrival;
+        match self.reorder.insert(packet) {
             Ok(()) => {}
             Err(Refusal::Late) => self.drops.late += 1,
             Err(Refusal::Duplicate) => self.drops.duplicate += 1,
             Err(Refusal::Full) => self.drops.full += 1,
         }
-        self.handle_timeout(now);
+        self.handle_timeout(arrival);
     }
 
     /// Gives up a hole that was waited for long enough.

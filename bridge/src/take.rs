@@ -15,7 +15,7 @@ use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
 use crate::packets::Packet;
 use crate::recording::Frame;
 use crate::rungs::{Lane, Rungs};
-use crate::timeline::{SenderClock, Timeline, TrackClock};
+use crate::timeline::{SenderClock, SenderReport, Timeline, TrackClock};
 
 /// Between two keyframes, in microseconds: places to begin to watch.
 const KEYFRAME_INTERVAL_US: i64 = 5_000_000;
@@ -91,7 +91,7 @@ impl Take {
     }
 
     /// Takes in what an annex hears.
-    pub fn handle_heard(&mut self, now: Instant, heard: &Heard) {
+    pub fn handle_heard(&mut self, heard: &Heard) {
         match heard {
             Heard::Track(track) if track.id == self.track.id => self.track = (**track).clone(),
             Heard::State { track, state } if *track == self.track.id => {
@@ -102,12 +102,17 @@ impl Take {
                 encoding,
                 ntp,
                 rtp_timestamp,
+                arrival,
             } if *track == self.track.id => {
-                let report = (*ntp, *rtp_timestamp);
-                self.handle_clock(now, *encoding, report);
+                let report = SenderReport {
+                    arrival: *arrival,
+                    ntp: *ntp,
+                    rtp_timestamp: *rtp_timestamp,
+                };
+                self.handle_clock(*encoding, report);
             }
             Heard::Packet(packet) if packet.track == self.track.id => {
-                self.handle_packet(now, packet);
+                self.handle_packet(packet);
             }
             _ => {}
         }
@@ -151,12 +156,12 @@ impl Take {
         }
     }
 
-    fn handle_packet(&mut self, now: Instant, packet: &HeardPacket) {
+    fn handle_packet(&mut self, packet: &HeardPacket) {
         if self.wanted.checked_shr(packet.encoding.into()).unwrap_or(0) & 1 == 0 {
             return;
         }
         if packet.codec != Codec::Opus {
-            self.pictures.handle_packet(now, packet);
+            self.pictures.handle_packet(packet);
             return self.take_pictures();
         }
         let packet = Packet {
@@ -166,18 +171,18 @@ impl Take {
             arrival: packet.arrival,
             payload: packet.payload.clone(),
         };
-        self.sound.assembler.handle_packet(now, packet);
+        self.sound.assembler.handle_packet(packet);
         self.take_sound();
     }
 
-    fn handle_clock(&mut self, now: Instant, encoding: u8, (ntp, rtp): (u64, u32)) {
+    fn handle_clock(&mut self, encoding: u8, report: SenderReport) {
         let sender = &mut self.sender;
         if self.track.kind == Kind::Audio {
-            return self.sound.clock.handle_report(sender, now, ntp, rtp);
+            return self.sound.clock.handle_report(sender, report);
         }
         let track = self.track.id;
         let lane = Lane { track, encoding };
-        self.pictures.handle_clock(now, lane, sender, (ntp, rtp));
+        self.pictures.handle_clock(lane, sender, report);
     }
 
     fn take_pictures(&mut self) {

@@ -15,7 +15,7 @@ mod window;
 use std::time::Instant;
 
 pub use self::sender_clock::SenderClock;
-pub use self::track_clock::{Mapped, TrackClock};
+pub use self::track_clock::{Mapped, SenderReport, TrackClock};
 
 /// The server's clock since a broadcast began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -148,6 +148,8 @@ pub enum Heard {
         ntp: u64,
         /// The RTP timestamp of the same moment.
         rtp_timestamp: u32,
+        /// When it came in.
+        arrival: Instant,
     },
     /// Who speaks in a room.
     Speakers {

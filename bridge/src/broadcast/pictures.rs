@@ -11,7 +11,7 @@ use crate::frames::{Assembled, Assembler, Coding, HOLE_WAIT};
 use crate::media::{VideoCodec, VideoFrame};
 use crate::packets::Packet;
 use crate::rungs::{Lane, Rungs};
-use crate::timeline::{SenderClock, TrackClock};
+use crate::timeline::{SenderClock, SenderReport, TrackClock};
 
 /// Ticks a second of every video clock (RFC 6184, RFC 7741, RFC 9628).
 const CLOCK_RATE: u32 = 90_000;
@@ -90,7 +90,7 @@ impl Pictures {
         }
     }
 
-    pub(crate) fn handle_packet(&mut self, now: Instant, packet: &HeardPacket) {
+    pub(crate) fn handle_packet(&mut self, packet: &HeardPacket) {
         let codec = video_codec(packet.codec).filter(|codec| self.carried.contains(codec));
         let Some(codec) = codec else {
             return;
@@ -103,16 +103,13 @@ impl Pictures {
         if feed.codec != codec {
             *feed = Feed::new(codec);
         }
-        feed.assembler.handle_packet(
-            now,
-            Packet {
-                sequence: packet.sequence,
-                timestamp: packet.timestamp,
-                marker: packet.marker,
-                arrival: packet.arrival,
-                payload: packet.payload.clone(),
-            },
-        );
+        feed.assembler.handle_packet(Packet {
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            arrival: packet.arrival,
+            payload: packet.payload.clone(),
+        });
         feed.take(lane, &mut self.ready);
     }
 
@@ -126,13 +123,12 @@ impl Pictures {
 
     pub(crate) fn handle_clock(
         &mut self,
-        now: Instant,
         lane: Lane,
         sender: &mut SenderClock,
-        (ntp, rtp): (u64, u32),
+        report: SenderReport,
     ) {
         if let Some(feed) = self.feeds.get_mut(&lane) {
-            feed.clock.handle_report(sender, now, ntp, rtp);
+            feed.clock.handle_report(sender, report);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::audio::{AudioEncoder, EncoderError, Mixer, MixerSettings, SourceId};
 use crate::frames::{Assembled, Assembler, Coding};
 use crate::media::{AudioCodec, AudioConfig, AudioFrame};
 use crate::packets::Packet;
-use crate::timeline::{SenderClock, TrackClock};
+use crate::timeline::{SenderClock, SenderReport, TrackClock};
 
 /// Ticks a second of Opus' clock (RFC 7587 §4.1).
 const CLOCK_RATE: u32 = 48_000;
@@ -86,42 +86,33 @@ impl Sounds {
         self.encoders.iter().map(|(codec, _)| *codec).collect()
     }
 
-    pub(super) fn handle_packet(
-        &mut self,
-        now: Instant,
-        packet: &HeardPacket,
-        sender: Option<&SenderClock>,
-    ) {
+    pub(super) fn handle_packet(&mut self, packet: &HeardPacket, sender: Option<&SenderClock>) {
         let Some(sender) = sender.filter(|_| packet.codec == Codec::Opus) else {
             return;
         };
         let feed = self.feeds.entry(packet.track).or_insert_with(Feed::new);
         // One whose level is not told counts as loud.
         if packet.audio_level.is_none_or(|level| level < SILENCE) {
-            feed.heard_at = Some(now);
+            feed.heard_at = Some(packet.arrival);
         }
-        feed.assembler.handle_packet(
-            now,
-            Packet {
-                sequence: packet.sequence,
-                timestamp: packet.timestamp,
-                marker: packet.marker,
-                arrival: packet.arrival,
-                payload: packet.payload.clone(),
-            },
-        );
-        self.take(now, packet.track, sender);
+        feed.assembler.handle_packet(Packet {
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            marker: packet.marker,
+            arrival: packet.arrival,
+            payload: packet.payload.clone(),
+        });
+        self.take(packet.track, sender);
     }
 
     pub(super) fn handle_clock(
         &mut self,
-        now: Instant,
         track: TrackId,
         sender: &mut SenderClock,
-        (ntp, rtp): (u64, u32),
+        report: SenderReport,
     ) {
         if let Some(feed) = self.feeds.get_mut(&track) {
-            feed.clock.handle_report(sender, now, ntp, rtp);
+            feed.clock.handle_report(sender, report);
         }
     }
 
@@ -139,18 +130,22 @@ impl Sounds {
                 feed.assembler.handle_timeout(now);
             }
             if let Some(sender) = sender_of(track) {
-                self.take(now, track, sender);
+                self.take(track, sender);
             }
         }
     }
 
-    /// Mixes what is due and gives it in every codec.
-    pub(super) fn mix(&mut self, now_us: i64, mut out: impl FnMut(AudioFrame)) {
-        while let Some(tick) = self.mixer.poll_tick(now_us) {
+    /// Mixes what is due and gives it in every codec, with the time at which it was due.
+    pub(super) fn mix(&mut self, now_us: i64, mut out: impl FnMut(i64, AudioFrame)) {
+        loop {
+            let due_us = self.mixer.poll_timeout();
+            let Some(tick) = self.mixer.poll_tick(now_us) else {
+                return;
+            };
             self.next_us = tick.at_us + crate::audio::TICK_US;
             for (codec, encoder) in &mut self.encoders {
                 match encoder.encode(tick.samples) {
-                    Ok(frame) => frame.into_iter().for_each(&mut out),
+                    Ok(frame) => frame.into_iter().for_each(|frame| out(due_us, frame)),
                     Err(error) => tracing::error!(?codec, %error, "sound is not encoded"),
                 }
             }
@@ -163,7 +158,7 @@ impl Sounds {
         }
     }
 
-    fn take(&mut self, now: Instant, track: TrackId, sender: &SenderClock) {
+    fn take(&mut self, track: TrackId, sender: &SenderClock) {
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
         };
@@ -175,7 +170,7 @@ impl Sounds {
                 ..
             } = assembled;
             let mapped = feed.clock.map(sender, arrival, timestamp);
-            let is_silent = |at: Instant| now.saturating_duration_since(at) > SILENT_FOR;
+            let is_silent = |at: Instant| arrival.saturating_duration_since(at) > SILENT_FOR;
             if feed.heard_at.is_none_or(is_silent) {
                 continue;
             }

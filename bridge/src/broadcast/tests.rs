@@ -91,7 +91,7 @@ impl Stage {
         let microphone = track(2 * who + 1, who, Kind::Audio, &[0], Codec::Opus);
         for track in [&camera, &microphone] {
             let heard = Heard::Track(Box::new(track.clone()));
-            self.broadcast.handle_heard(self.now, &heard);
+            self.broadcast.handle_heard(&heard);
         }
         let cameras = heights.iter().map(|&height| Camera {
             card: Card::new((height / 9 * 16, height), "", 1_000_000).unwrap(),
@@ -116,8 +116,7 @@ impl Stage {
         let person = &mut self.people[who];
         person.is_there = false;
         for track in [person.camera.id, person.microphone.id] {
-            self.broadcast
-                .handle_heard(self.now, &Heard::Ended { track });
+            self.broadcast.handle_heard(&Heard::Ended { track });
         }
     }
 
@@ -130,7 +129,7 @@ impl Stage {
             dominant,
             loudest,
         };
-        self.broadcast.handle_heard(self.now, &heard);
+        self.broadcast.handle_heard(&heard);
     }
 
     fn run_ms(&mut self, ms: u64) {
@@ -143,8 +142,8 @@ impl Stage {
                 }
             }
             self.broadcast.handle_timeout(self.now);
-            while let Some(sample) = self.broadcast.poll_sample() {
-                self.samples.push(sample);
+            while let Some(piece) = self.broadcast.poll_sample() {
+                self.samples.push(piece.sample);
             }
             while let Some(ask) = self.broadcast.poll_ask() {
                 self.answer(ask);
@@ -187,8 +186,9 @@ impl Stage {
                     encoding: 0,
                     ntp: NTP + (seconds << 32),
                     rtp_timestamp: (seconds * rate) as u32,
+                    arrival: now,
                 };
-                self.broadcast.handle_heard(now, &heard);
+                self.broadcast.handle_heard(&heard);
             }
         }
         let mut sound = [0.0f32; 1920];
@@ -206,7 +206,7 @@ impl Stage {
             audio_level: Some(if person.is_silent { 127 } else { 20 }),
             payload: person.voice.encode_vec_float(&sound, 1275).unwrap().into(),
         };
-        self.broadcast.handle_heard(now, &Heard::Packet(packet));
+        self.broadcast.handle_heard(&Heard::Packet(packet));
         if tick % 2 == 1 {
             return;
         }
@@ -228,7 +228,7 @@ impl Stage {
                     audio_level: None,
                     payload,
                 };
-                self.broadcast.handle_heard(now, &Heard::Packet(packet));
+                self.broadcast.handle_heard(&Heard::Packet(packet));
             }
         }
     }
@@ -517,9 +517,7 @@ fn garbage_costs_nothing_but_itself() {
                 audio_level: Some((number % 128) as u8),
                 payload: bytes.into(),
             };
-            stage
-                .broadcast
-                .handle_heard(stage.now, &Heard::Packet(packet));
+            stage.broadcast.handle_heard(&Heard::Packet(packet));
         }
     }
     stage.run_ms(5_000);
@@ -539,7 +537,7 @@ fn at_the_end_there_is_sound_for_all_pictures() {
     stage.broadcast.finish();
     stage
         .samples
-        .extend(std::iter::from_fn(|| stage.broadcast.poll_sample()));
+        .extend(std::iter::from_fn(|| stage.broadcast.poll_sample()).map(|piece| piece.sample));
     let picture_us = stage.pictures(0).last().unwrap().frame.at_us;
     let sound_us = stage.sounds(AudioCodec::Opus).last().unwrap().at_us;
     assert!(sound_us > picture_us, "{sound_us} and {picture_us}");

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use sfu::RoomId;
 use sfu::annex::{Annex, Heard};
 
+use super::LOOK_INTERVAL_MAX;
 use super::room::{Consumer, RoomTap};
-use crate::broadcast::{Broadcast, Sample};
+use crate::broadcast::{Broadcast, Piece, Sample};
 use crate::flv::FlvFeed;
 use crate::hls::{self, Packager, Publication};
 use crate::listing::{Ending, Listing, Progress, Target};
@@ -15,6 +16,8 @@ use crate::media::{AudioCodec, AudioFrame};
 use crate::recording::{Frame, Recorder};
 use crate::rungs::Placed;
 
+/// What it is carried by live, without an HLS player's patience, is looked at this often.
+const LIVE_INTERVAL: Duration = Duration::from_millis(20);
 /// Between two times that it is told how the broadcast is.
 const TELL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -34,6 +37,8 @@ pub(super) struct Channel {
     empty_timeout: Duration,
     empty_since: Option<Instant>,
     tell_at: Option<Instant>,
+    /// When `turn` is to be called next; what comes until then waits.
+    look_at: Instant,
 }
 
 /// A broadcast as HLS.
@@ -81,24 +86,32 @@ impl Channel {
             empty_timeout: with.empty_timeout,
             empty_since: None,
             tell_at: None,
+            look_at: now,
         };
         for heard in story {
-            channel.handle_heard(now, heard);
+            channel.handle_heard(heard);
         }
         channel
     }
 
-    pub(super) fn handle_heard(&mut self, now: Instant, heard: &Heard) {
-        self.broadcast.handle_heard(now, heard);
+    pub(super) fn handle_heard(&mut self, heard: &Heard) {
+        self.broadcast.handle_heard(heard);
+    }
+
+    /// When `turn` is to be called next.
+    pub(super) fn look_at(&self) -> Instant {
+        self.look_at
     }
 
     /// Follows someone else.
-    pub(super) fn follow(&mut self, follow: crate::program::Follow) {
+    pub(super) fn follow(&mut self, now: Instant, follow: crate::program::Follow) {
         self.broadcast.follow(follow);
+        self.look_at = now;
     }
 
     /// Goes to one more target, or to one less.
-    pub(super) fn add_target(&mut self, target: Arc<Target>) {
+    pub(super) fn add_target(&mut self, now: Instant, target: Arc<Target>) {
+        self.look_at = now;
         // Where there was no AAC before, there is now; it was tried when the target was.
         self.broadcast.add_audio(AudioCodec::Aac).ok();
         self.targets.push(target);
@@ -110,6 +123,7 @@ impl Channel {
 
     /// Someone wants to watch it.
     pub(super) fn wake(&mut self, now: Instant) {
+        self.look_at = now;
         if let Err(error) = self.broadcast.resume(now) {
             tracing::error!(%error, "a broadcast does not go on");
         }
@@ -128,13 +142,14 @@ impl Channel {
         while let Some(ask) = self.broadcast.poll_ask() {
             tap.carry_out(annex, self.consumer, ask);
         }
-        self.carry_samples(now_us);
+        self.carry_samples();
         if let Some(hls) = &mut self.hls {
             if self.broadcast.is_running() {
                 hls.packager.advance(now_us);
             }
             hls.publish();
         }
+        self.look_at = self.next_look(now, now_us);
         if self.tell_at.is_none_or(|at| at <= now) {
             self.tell_at = Some(now + TELL_INTERVAL);
             self.tell();
@@ -150,8 +165,8 @@ impl Channel {
 
     /// Ends everything that carries it, but for what is still to be said to players of HLS.
     pub(super) fn end(mut self, ending: Ending) -> Option<Farewell> {
-        let now_us = self.broadcast.finish();
-        self.carry_samples(now_us);
+        self.broadcast.finish();
+        self.carry_samples();
         if let Some(hls) = &mut self.hls {
             hls.packager.finish();
             hls.publish();
@@ -163,16 +178,35 @@ impl Channel {
         self.hls.map(|hls| Farewell(hls.store))
     }
 
-    fn carry_samples(&mut self, now_us: i64) {
-        while let Some(sample) = self.broadcast.poll_sample() {
+    /// As seldom as nobody sees the difference: each look begins with cold caches, and it is that which costs.
+    fn next_look(&self, now: Instant, now_us: i64) -> Instant {
+        let is_live =
+            !self.targets.is_empty() || self.flv.as_ref().is_some_and(|flv| flv.viewers() > 0);
+        let longest = match is_live {
+            true => LIVE_INTERVAL,
+            false => LOOK_INTERVAL_MAX,
+        };
+        if !self.broadcast.is_running() {
+            return now + longest;
+        }
+        let mut look_us = self.broadcast.next_look_us(now_us);
+        if let Some(hls) = &self.hls {
+            look_us = look_us.min(hls.packager.next_look_us(now_us));
+        }
+        let wait_us = u64::try_from(look_us.saturating_sub(now_us)).unwrap_or(0);
+        now + Duration::from_micros(wait_us).min(longest)
+    }
+
+    fn carry_samples(&mut self) {
+        while let Some(Piece { came_us, sample }) = self.broadcast.poll_sample() {
             match sample {
-                Sample::Video(placed) => self.carry_picture(now_us, placed),
-                Sample::Audio(frame) => self.carry_sound(now_us, frame),
+                Sample::Video(placed) => self.carry_picture(came_us, placed),
+                Sample::Audio(frame) => self.carry_sound(came_us, frame),
             }
         }
     }
 
-    fn carry_picture(&mut self, now_us: i64, placed: Placed) {
+    fn carry_picture(&mut self, came_us: i64, placed: Placed) {
         let Placed {
             rung,
             is_cut,
@@ -193,12 +227,12 @@ impl Channel {
             if is_cut && rung == 0 {
                 hls.packager.discontinue();
             }
-            hls.packager.push_video(now_us, rung, frame);
+            hls.packager.push_video(came_us, rung, frame);
             hls.publish();
         }
     }
 
-    fn carry_sound(&mut self, now_us: i64, frame: AudioFrame) {
+    fn carry_sound(&mut self, came_us: i64, frame: AudioFrame) {
         let codec = frame.config.codec;
         if codec == AudioCodec::Aac {
             if let Some(flv) = &self.flv {
@@ -212,7 +246,7 @@ impl Channel {
             recorder.offer(Frame::Audio(frame.clone()));
         }
         if let Some(hls) = self.hls.as_mut().filter(|hls| hls.audio == codec) {
-            hls.packager.push_audio(now_us, frame);
+            hls.packager.push_audio(came_us, frame);
             hls.publish();
         }
     }

@@ -414,12 +414,13 @@ impl Seat {
                 continue;
             };
             let rtp_timestamp = super::low_u32(timestamp);
-            annex.report(track.id, ntp, rtp_timestamp);
+            annex.report(now, track.id, ntp, rtp_timestamp);
             let clock = Heard::Clock {
                 track: track.id,
                 encoding: 0,
                 ntp,
                 rtp_timestamp,
+                arrival: now,
             };
             hearing.push((self.room, clock));
         }

@@ -48,7 +48,7 @@ fn assemble(now: Instant, codec: VideoCodec, mut input: &[u8]) {
             arrival,
             payload: Bytes::copy_from_slice(payload),
         };
-        assembler.handle_packet(arrival, packet);
+        assembler.handle_packet(packet);
         while let Some(frame) = assembler.poll_frame() {
             output_bytes += frame.data.len();
         }

@@ -44,7 +44,7 @@ struct Restart {
 }
 
 impl Reorder {
-    pub(super) fn insert(&mut self, now: Instant, packet: Packet) -> Result<(), Refusal> {
+    pub(super) fn insert(&mut self, packet: Packet) -> Result<(), Refusal> {
         let next = *self.next.get_or_insert(packet.sequence);
         if packet.sequence < next && !self.is_restart(next, packet.sequence) {
             return Err(Refusal::Late);
@@ -63,9 +63,10 @@ impl Reorder {
             return Err(Refusal::Full);
         }
         self.bytes += packet.payload.len();
+        let arrival = packet.arrival;
         self.packets.insert(packet.sequence, packet);
         if self.front_is_hole() {
-            self.hole_since.get_or_insert(now);
+            self.hole_since.get_or_insert(arrival);
             // Twice that is allowed, so that nothing is lost between giving up and popping.
             let is_full = self.packets.len() >= PACKETS_MAX || self.bytes >= BYTES_MAX;
             self.is_given_up |= is_full;
@@ -177,33 +178,30 @@ mod tests {
     fn a_hole_holds_back_until_it_is_filled_or_given_up() {
         let (now, mut reorder) = (start(), Reorder::default());
         for sequence in [5, 7, 8, 10] {
-            assert_eq!(reorder.insert(now, packet(now, sequence)), Ok(()));
+            assert_eq!(reorder.insert(packet(now, sequence)), Ok(()));
         }
         assert_eq!(popped(&mut reorder), [Ok(5)]);
         assert_eq!(reorder.hole_since(), Some(now));
         let later = now + Duration::from_millis(9);
-        assert_eq!(reorder.insert(later, packet(later, 6)), Ok(()));
+        assert_eq!(reorder.insert(packet(later, 6)), Ok(()));
         assert_eq!(popped(&mut reorder), [Ok(6), Ok(7), Ok(8)]);
         assert_eq!(reorder.hole_since(), Some(now));
         reorder.give_up();
         assert_eq!(popped(&mut reorder), [Err(1), Ok(10)]);
-        assert_eq!(reorder.insert(now, packet(now, 9)), Err(Refusal::Late));
+        assert_eq!(reorder.insert(packet(now, 9)), Err(Refusal::Late));
         reorder.give_up();
-        assert_eq!(reorder.insert(now, packet(now, 12)), Ok(()));
+        assert_eq!(reorder.insert(packet(now, 12)), Ok(()));
         assert_eq!(popped(&mut reorder), []);
-        assert_eq!(
-            reorder.insert(now, packet(now, 12)),
-            Err(Refusal::Duplicate)
-        );
+        assert_eq!(reorder.insert(packet(now, 12)), Err(Refusal::Duplicate));
     }
 
     #[test]
     fn what_is_held_is_bounded_and_a_hole_is_given_up_for_it() {
         let (now, mut reorder) = (start(), Reorder::default());
-        reorder.insert(now, packet(now, 0)).unwrap();
+        reorder.insert(packet(now, 0)).unwrap();
         reorder.pop().unwrap();
         let refused = (2..10_000u64)
-            .filter(|sequence| reorder.insert(now, packet(now, *sequence)).is_err())
+            .filter(|sequence| reorder.insert(packet(now, *sequence)).is_err())
             .count();
         assert_eq!(refused, 10_000 - 2 - 2 * PACKETS_MAX);
         assert_eq!(popped(&mut reorder).len(), 1 + 2 * PACKETS_MAX);
@@ -213,10 +211,10 @@ mod tests {
     #[test]
     fn a_sender_that_begins_anew_is_followed() {
         let (now, mut reorder) = (start(), Reorder::default());
-        reorder.insert(now, packet(now, 100_000)).unwrap();
+        reorder.insert(packet(now, 100_000)).unwrap();
         assert_eq!(popped(&mut reorder), [Ok(100_000)]);
         for sequence in 70_000..70_020 {
-            let _ = reorder.insert(now, packet(now, sequence));
+            let _ = reorder.insert(packet(now, sequence));
         }
         let expected: Vec<_> = std::iter::once(Err(0))
             .chain((70_007..70_020).map(Ok))

@@ -69,7 +69,7 @@ impl Feed {
             arrival: self.now,
             payload: Bytes::copy_from_slice(payload),
         };
-        self.assembler.handle_packet(self.now, packet);
+        self.assembler.handle_packet(packet);
         self.drain()
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Lane {
     heard_us: i64,
     /// How long after its time a frame comes, at worst of late.
     lag_us: i64,
+    /// How long it usually takes, and how much that varies.
+    usual_lag: Option<(i64, i64)>,
     intervals: VecDeque<i64>,
     last_at_us: Option<i64>,
     /// Of pictures: the last keyframe.
@@ -133,6 +135,7 @@ impl Lane {
             was_interrupted: false,
             heard_us: i64::MIN,
             lag_us: 0,
+            usual_lag: None,
             intervals: VecDeque::new(),
             last_at_us: None,
             key: None,
@@ -145,6 +148,16 @@ impl Lane {
     pub(super) fn observe(&mut self, now_us: i64, frame: &Frame) {
         let lag_us = now_us.saturating_sub(frame.at_us).clamp(0, LAG_US_MAX);
         self.lag_us = lag_us.max(self.lag_us - self.lag_us / 32);
+        self.usual_lag = Some(match self.usual_lag {
+            None => (lag_us, 0),
+            Some((usual_us, varies_us)) => {
+                let off_us = lag_us - usual_us;
+                (
+                    usual_us + off_us / 8,
+                    varies_us + (off_us.abs() - varies_us) / 8,
+                )
+            }
+        });
         self.heard_us = now_us;
         if let Some(last_us) = self.last_at_us.replace(frame.at_us) {
             self.intervals
@@ -201,6 +214,25 @@ impl Lane {
     /// The time of the broadcast up to which all frames must have come.
     pub(super) fn settled_us(&self, now_us: i64) -> i64 {
         now_us - self.lag_us - PATIENCE_US
+    }
+
+    /// When the frame that fills the part is likely to come; `None`: nothing is awaited.
+    pub(super) fn expected_us(&self, now_us: i64) -> Option<i64> {
+        let is_awaited = self.open.is_some() || !self.pending.is_empty();
+        if !is_awaited || !self.is_alive(now_us) {
+            return None;
+        }
+        let (Some(open), Some(last_us), Some((lag_us, varies_us))) =
+            (&self.open, self.last_at_us, self.usual_lag)
+        else {
+            return Some(now_us);
+        };
+        let Some(usual_us) = self.usual_interval_us().filter(|usual_us| *usual_us > 0) else {
+            return Some(now_us);
+        };
+        let missing_us = full_from_us(open.end_of_slot(self.cadence.part_us), usual_us) - last_us;
+        let frames = (missing_us + usual_us - 1).div_euclid(usual_us).max(1);
+        Some(last_us + frames * usual_us + lag_us + varies_us)
     }
 
     /// This frame needs another initialisation segment than those before.
@@ -379,6 +411,7 @@ impl Lane {
         self.last_msn = None;
         self.was_interrupted = false;
         self.heard_us = i64::MIN;
+        self.usual_lag = None;
         self.intervals.clear();
         self.last_at_us = None;
         self.key = None;
@@ -446,7 +479,7 @@ impl Lane {
         // The segment of sound ends where the picture's does, which may not have come yet.
         let is_last = end_us + usual_us > open.opening.start_us + self.cadence.segment_us;
         let may_end = is_last && self.id == RenditionId::Audio;
-        if may_end || last.at_us + usual_us < end_us - usual_us / 8 {
+        if may_end || last.at_us < full_from_us(end_us, usual_us) {
             return;
         }
         self.publish(None, None, out);
@@ -459,14 +492,19 @@ impl Lane {
     fn usual_us(&self, frame: &Held) -> Option<i64> {
         let rate = i64::from(self.spec.as_ref()?.timescale());
         match frame.duration {
-            0 if self.intervals.len() < INTERVALS_MAX => None,
-            0 => {
-                let mut sorted: Vec<i64> = self.intervals.iter().copied().collect();
-                sorted.sort_unstable();
-                sorted.get(sorted.len() / 2).copied()
-            }
+            0 => self.usual_interval_us(),
             ticks => Some(i64::from(ticks) * 1_000_000 / rate),
         }
+    }
+
+    /// What most frames are apart, once there were enough of them.
+    fn usual_interval_us(&self) -> Option<i64> {
+        if self.intervals.len() < INTERVALS_MAX {
+            return None;
+        }
+        let mut sorted: Vec<i64> = self.intervals.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
     }
 
     /// Makes a part of what is held; the last one of its segment ends with it.
@@ -558,6 +596,11 @@ impl Open {
     fn end_of_slot(&self, part_us: i64) -> i64 {
         self.opening.start_us + (self.slot + 1) * part_us
     }
+}
+
+/// A frame from then on is the last one of the part that ends at `end_us`.
+fn full_from_us(end_us: i64, usual_us: i64) -> i64 {
+    end_us - usual_us - usual_us / 8
 }
 
 /// Puts frames into a fragment; each lasts until the next one, the last one as long as it says or `guess`.

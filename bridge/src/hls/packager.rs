@@ -20,7 +20,8 @@ mod tests;
 
 /// The pure machine that cuts one broadcast.
 ///
-/// Contract: call `advance` every 20 ms or so; drain `poll` after every call.
+/// Contract: call `advance` when `next_look_us` says, when all that has come was pushed; drain `poll` after every
+/// call.
 #[derive(Debug)]
 pub struct Packager {
     cadence: Cadence,
@@ -80,6 +81,8 @@ const PENDING_MAX: usize = 64;
 const GRACE_US: i64 = 150_000;
 /// Sound begins alone when there was no picture for this long.
 const SOUND_ALONE_US: i64 = 1_000_000;
+/// Between two looks for what is late.
+const LOOK_AGAIN_US: i64 = 10_000;
 /// How many segments are left out one by one when time jumps; what is more is one step.
 const JUMP_SEGMENTS_MAX: u32 = 30;
 
@@ -167,6 +170,19 @@ impl Packager {
         self.close_laggards(now_us);
         for lane in self.lanes.values_mut() {
             lane.cut_due_part(now_us, &mut self.out);
+        }
+    }
+
+    /// When `advance` is worth a call, if nothing is pushed before: a part is likely to be whole then, or overdue.
+    pub fn next_look_us(&self, now_us: i64) -> i64 {
+        let expected = self
+            .lanes
+            .values()
+            .filter_map(|lane| lane.expected_us(now_us));
+        match expected.min() {
+            Some(at_us) if at_us > now_us => at_us,
+            // It is late, by no one knows how much; or nothing has begun.
+            _ => now_us + LOOK_AGAIN_US,
         }
     }
 

@@ -131,7 +131,7 @@ proptest! {
             prop_assert!(payloads.iter().all(|payload| payload.bytes.len() <= PAYLOAD_BYTES_MAX));
             for payload in payloads {
                 sequence += 1;
-                assembler.handle_packet(now, Packet {
+                assembler.handle_packet(Packet {
                     sequence,
                     timestamp: place as u64,
                     marker: payload.marker,

@@ -98,9 +98,12 @@ impl Track {
     /// A report made at a time comes some time later.
     fn report(&mut self, (sender, clock): (&Sender, &mut SenderClock), true_us: i64, late_us: i64) {
         let rtp = (self.timestamp(sender, true_us) & 0xffff_ffff) as u32;
-        let now = sender.instant(true_us + late_us);
-        self.clock
-            .handle_report(clock, now, sender.ntp(true_us), rtp);
+        let report = SenderReport {
+            arrival: sender.instant(true_us + late_us),
+            ntp: sender.ntp(true_us),
+            rtp_timestamp: rtp,
+        };
+        self.clock.handle_report(clock, report);
     }
 }
 
@@ -309,9 +312,12 @@ fn timestamps_that_jump_are_placed_by_arrival_again() {
 fn a_sender_without_a_clock_is_placed_by_arrival() {
     let mut pair = Pair::new();
     for step in 0..20 {
-        pair.audio
-            .clock
-            .handle_report(&mut pair.clock, pair.sender.zero, 0, 5);
+        let report = SenderReport {
+            arrival: pair.sender.zero,
+            ntp: 0,
+            rtp_timestamp: 5,
+        };
+        pair.audio.clock.handle_report(&mut pair.clock, report);
         let (audio, _) = pair.step(step * 100 * MS, 20 * MS);
         assert!((audio - 20 * MS).abs() < 50, "{audio}");
     }
@@ -419,7 +425,8 @@ proptest! {
         for (is_report, ntp, rtp, wild, elapsed) in inputs {
             now += Duration::from_micros(elapsed);
             if is_report {
-                track.handle_report(&mut sender, now, ntp, rtp);
+                let report = SenderReport { arrival: now, ntp, rtp_timestamp: rtp };
+                track.handle_report(&mut sender, report);
                 continue;
             }
             timestamp = if is_wild { wild } else { timestamp.wrapping_add_signed(i64::from(rtp.cast_signed())) };

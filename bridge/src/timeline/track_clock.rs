@@ -47,7 +47,18 @@ struct Placed {
     media_us: i64,
 }
 
-/// The timestamps of a sender report (RFC 3550 §6.4.1).
+/// What a sender report says of one encoding (RFC 3550 §6.4.1), as it is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderReport {
+    /// When it came in.
+    pub arrival: Instant,
+    /// The sender's wall clock as 32.32 bits of NTP time.
+    pub ntp: u64,
+    /// The RTP timestamp of the same moment.
+    pub rtp_timestamp: u32,
+}
+
+/// One that is to be compared with others.
 #[derive(Clone, Copy, Debug)]
 struct Report {
     now: Instant,
@@ -79,15 +90,16 @@ impl TrackClock {
         }
     }
 
-    /// Takes in a sender report of this encoding: both its timestamps as they are on the wire.
-    pub fn handle_report(&mut self, sender: &mut SenderClock, now: Instant, ntp: u64, rtp: u32) {
+    /// Takes in a sender report of this encoding.
+    pub fn handle_report(&mut self, sender: &mut SenderClock, report: SenderReport) {
         // A sender without a clock says 0 (RFC 3550 §6.4.1).
-        if ntp == 0 {
+        if report.ntp == 0 {
             return;
         }
+        let (now, rtp) = (report.arrival, report.rtp_timestamp);
         let report = Report {
             now,
-            raw_us: sender.raw_us(ntp),
+            raw_us: sender.raw_us(report.ntp),
             rtp,
         };
         let Some(origin) = self.origin else {

@@ -153,6 +153,7 @@ impl Annex {
                 encoding: clock.encoding,
                 ntp: clock.report.ntp,
                 rtp_timestamp: clock.report.rtp_timestamp,
+                arrival: clock.report.arrival,
             });
         }
     }

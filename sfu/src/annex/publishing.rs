@@ -235,11 +235,15 @@ impl Annex {
 
     /// Says what moment an RTP timestamp of an own track stands for, as a sender report does; `ntp` is
     /// the server's wall clock, 32.32 bits.
-    pub fn report(&mut self, track: TrackId, ntp: u64, rtp_timestamp: u32) {
+    pub fn report(&mut self, now: Instant, track: TrackId, ntp: u64, rtp_timestamp: u32) {
         let Some(own) = self.own.get_mut(&track) else {
             return;
         };
-        own.clock = Some(SenderReport { ntp, rtp_timestamp });
+        own.clock = Some(SenderReport {
+            ntp,
+            rtp_timestamp,
+            arrival: now,
+        });
         for shard in own.wanted_by.clone() {
             self.tell_clock(shard, track);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use super::cascades::{Content, Delivery, Inbox, Outlet};
+use super::cascades::{Content, Delivery, INBOX_MAX, Inbox, Outlet};
 use super::{COMMANDS_MAX, Input, Link, lock};
 use crate::annex::Annex;
 use crate::cascade::Notice;
@@ -34,6 +34,8 @@ pub struct AnnexPort {
     inputs: VecDeque<Input>,
     publish_at: Option<Instant>,
     ask_at: Option<Instant>,
+    /// Deliveries taken in the last time.
+    taken: usize,
 }
 
 impl AnnexPort {
@@ -55,6 +57,7 @@ impl AnnexPort {
             inputs: VecDeque::new(),
             publish_at: None,
             ask_at: None,
+            taken: 0,
         }
     }
 
@@ -98,7 +101,9 @@ impl AnnexPort {
                 self.annex.handle_command(command);
             }
         }
+        self.taken = 0;
         while let Some(delivery) = self.delivered.take().or_else(|| self.inbox.take()) {
+            self.taken += 1;
             match delivery.content {
                 Content::Notices(notices) => self.annex.handle_notices(delivery.from, notices),
                 Content::Shipment(shipment) => self.annex.handle_shipment(&shipment),
@@ -139,6 +144,11 @@ impl AnnexPort {
     /// Something waits for a queue that was full: `send` should be called again soon.
     pub fn is_waiting(&self) -> bool {
         self.outlet.is_waiting() || !self.waiting.is_empty()
+    }
+
+    /// So much came since the time before that the queue might be full the next time.
+    pub fn is_pressed(&self) -> bool {
+        self.taken > INBOX_MAX / 8
     }
 
     fn hand_out_events(&mut self) {

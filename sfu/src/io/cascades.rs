@@ -12,7 +12,7 @@ use crate::cascade::{Notice, Shipment};
 use crate::metrics::{DropReason, Metrics};
 
 /// Deliveries waiting for one media thread; of shipments, half a second of 1,000 bursts a second.
-const INBOX_MAX: usize = 512;
+pub(super) const INBOX_MAX: usize = 512;
 /// Notices that wait for one other shard beyond what its queue holds; thousands of tracks fit.
 const NOTICES_WAITING_MAX: usize = 16_384;
 /// Shipments kept for use again; more are under way only while another shard is slow.

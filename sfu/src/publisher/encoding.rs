@@ -161,8 +161,11 @@ impl Encoding {
     /// Takes in a sender report of this stream.
     pub(crate) fn handle_sender_report(&mut self, now: Instant, ntp: u64, rtp_timestamp: u32) {
         self.reception.sender_report(now, ntp);
-        self.layer
-            .handle_sender_report(SenderReport { ntp, rtp_timestamp });
+        self.layer.handle_sender_report(SenderReport {
+            ntp,
+            rtp_timestamp,
+            arrival: now,
+        });
     }
 
     /// Picture size, once a keyframe told it.

@@ -31,6 +31,8 @@ pub(crate) struct SenderReport {
     pub(crate) ntp: u64,
     /// The RTP timestamp of the same moment.
     pub(crate) rtp_timestamp: u32,
+    /// When it came in.
+    pub(crate) arrival: Instant,
 }
 
 /// A keyframe and all that followed it, kept without a hole: a stream can begin here.
@@ -378,6 +380,7 @@ mod tests {
         layer.handle_sender_report(SenderReport {
             ntp: 3 << 32,
             rtp_timestamp: u32::MAX - 89_999,
+            arrival: Instant::now(),
         });
         assert_eq!(layer.ntp_of(0), None);
         layer.follow_clock(Some(1 << 32), 0);

@@ -112,8 +112,8 @@ fn send(world: &mut World, own: [TrackId; 2], seconds: u32) {
         }
         let since = crate::world::NTP_AT_START + (u64::from(tick) << 32) / 50;
         if tick % 50 == 10 {
-            world.annex.report(own[0], since, tick * 1800);
-            world.annex.report(own[1], since, tick * 960);
+            world.annex.report(at, own[0], since, tick * 1800);
+            world.annex.report(at, own[1], since, tick * 960);
         }
     }
 }

@@ -203,7 +203,7 @@ proptest! {
         let mut assembler = Assembler::new(Coding::Video(VideoCodec::H264), HOLE_WAIT);
         let mut frames = Vec::new();
         for packet in arrivals {
-            assembler.handle_packet(packet.arrival, packet);
+            assembler.handle_packet(packet);
             frames.extend(std::iter::from_fn(|| assembler.poll_frame()));
         }
         while let Some(due) = assembler.poll_timeout() {
