@@ -337,7 +337,10 @@ impl Lane {
         let Some(open) = self.open.take() else {
             return;
         };
+        // A part that was foreseen to be full may be out although the segment ends before it does; not a whole one more.
+        let listed_us = (i64::from(open.part_count) - 1) * self.cadence.part_us;
         let duration_us = self.cadence.clamp(end_us - open.opening.start_us);
+        let duration_us = duration_us.max(listed_us);
         self.end_us = open.opening.start_us + duration_us;
         out.push_back(if open.part_count == 0 {
             Publication::Gap {
