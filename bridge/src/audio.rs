@@ -5,6 +5,7 @@
 //! | `audio/decoder.rs` | Opus packets become samples; holes are concealed, then silent |
 //! | `audio/source.rs` | samples find their place on the timeline: resampled (`resampler.rs`) by what `pace.rs` says |
 //! | `audio/mixer.rs` | every 20 ms all sources are summed, kept within bounds by `limiter.rs` |
+//! | `audio/solo.rs` | or, while one source is alone and only Opus is wanted, its packets are passed on as they are |
 //! | `audio/encoder.rs` | the mix becomes Opus or AAC, its times from a count of samples |
 //! | `audio/ingest.rs` | the other way: AAC becomes Opus for the room |
 //!
@@ -20,6 +21,7 @@ mod limiter;
 mod mixer;
 mod pace;
 mod resampler;
+mod solo;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ pub use aac::{AacDecoder, AacEncoder};
 pub use encoder::{AudioEncoder, EncoderError, OpusEncoder};
 pub use ingest::{AacIngest, IngestCounts, OpusPacket};
 pub use mixer::{MixCounts, Mixer, MixerSettings, PushError, SourceId, Tick};
+pub(crate) use solo::PREROLL_TICKS;
+pub use solo::{Solo, Turn};
 
 /// Left and right; full scale is 1, and sums may be beyond it until they are limited.
 pub type Sample = [f32; 2];

@@ -130,7 +130,7 @@ fn length(packet: &[u8]) -> Option<usize> {
 }
 
 /// Whether a packet is of a sender that transmits nothing for now (RFC 6716 §2.1.9), or plain silence.
-fn says_nothing(packet: &[u8]) -> bool {
+pub(super) fn says_nothing(packet: &[u8]) -> bool {
     matches!(packet, [_] | [_, _] | [_, 0xff, 0xfe])
 }
 

@@ -110,9 +110,24 @@ impl OpusEncoder {
         })
     }
 
+    /// Forgets all it has heard; the next sample is heard at `start_us`.
+    ///
+    /// # Errors
+    /// libopus refuses, which it has no reason to.
+    pub fn begin_anew(&mut self, start_us: i64) -> Result<(), EncoderError> {
+        self.opus.reset_state()?;
+        self.clock = Clock::new(start_us, self.config.priming);
+        Ok(())
+    }
+
     /// What a decoder must know: `dOps` and the pre-skip.
     pub fn config(&self) -> &Arc<AudioConfig> {
         &self.config
+    }
+
+    /// How much earlier a frame is placed than what was put in, in microseconds: its priming.
+    pub fn lead_us(&self) -> i64 {
+        samples_to_us(self.config.priming.into())
     }
 
     /// Encodes 20 ms.

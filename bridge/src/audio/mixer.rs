@@ -183,6 +183,17 @@ impl Mixer {
         })
     }
 
+    /// Leaves the next tick out.
+    pub fn skip_tick(&mut self) {
+        self.ticks += 1;
+    }
+
+    /// Goes back by some ticks and forgets all sources: they begin anew with what is pushed now.
+    pub fn begin_anew(&mut self, ticks_back: i64) {
+        self.ticks -= ticks_back;
+        self.sources.clear();
+    }
+
     /// When the next tick is to be taken.
     pub fn poll_timeout(&self) -> i64 {
         self.next_us().saturating_add(self.settings.delay_us)
@@ -193,7 +204,8 @@ impl Mixer {
         self.counts
     }
 
-    fn next_us(&self) -> i64 {
+    /// When the next tick's first sample is heard.
+    pub fn next_us(&self) -> i64 {
         self.start_us
             .saturating_add(self.ticks.saturating_mul(TICK_US))
     }

@@ -10,6 +10,7 @@ mod hostile;
 mod ingest;
 mod mixing;
 mod resampling;
+mod solo;
 
 use std::f64::consts::TAU;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The sound of a room's tracks: each on the timeline, all in one mix, in every codec that is wanted.
+//! The sound of a room's tracks: each on the timeline, all in one mix, in every codec that is wanted; or, as Opus, the
+//! packets of whoever is alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use sfu::annex::HeardPacket;
 use sfu::{Codec, TrackId};
 
 use super::Settings;
-use crate::audio::{AudioEncoder, EncoderError, Mixer, MixerSettings, SourceId};
+use crate::audio::{
+    AudioEncoder, EncoderError, Mixer, MixerSettings, OpusEncoder, PREROLL_TICKS, Solo, SourceId,
+    TICK_US, Turn,
+};
 use crate::frames::{Assembled, Assembler, Coding};
 use crate::media::{AudioCodec, AudioConfig, AudioFrame};
 use crate::packets::Packet;
@@ -23,15 +27,14 @@ const HOLE_WAIT: Duration = Duration::from_millis(60);
 const SILENCE: u8 = 127;
 /// What is silent for this long is not decoded any more.
 const SILENT_FOR: Duration = Duration::from_millis(500);
-/// What an Opus packet usually holds; the decoder knows better.
+/// What an Opus packet usually holds, and one that is passed on always; the decoder knows better.
 const PACKET_SAMPLES: u32 = 960;
 
 /// The sound of a room.
 #[derive(Debug)]
 pub(super) struct Sounds {
     mixer: Mixer,
-    /// Where the next tick begins.
-    next_us: i64,
+    solo: Solo,
     encoders: Vec<(AudioCodec, AudioEncoder)>,
     feeds: HashMap<TrackId, Feed>,
     opus: Arc<AudioConfig>,
@@ -52,7 +55,7 @@ impl Sounds {
         };
         let mut sounds = Self {
             mixer: Mixer::new(start_us, mixing),
-            next_us: start_us,
+            solo: Solo::default(),
             encoders: Vec::new(),
             feeds: HashMap::new(),
             opus: Arc::new(AudioConfig {
@@ -71,7 +74,12 @@ impl Sounds {
 
     /// Has the sound in another codec as well, from the next tick on.
     pub(super) fn add(&mut self, codec: AudioCodec) -> Result<(), EncoderError> {
-        let encoder = AudioEncoder::new(codec, self.next_us, None)?;
+        let tick_us = self.mixer.next_us();
+        let encoder = AudioEncoder::new(codec, tick_us, None)?;
+        if self.solo.stop(tick_us) {
+            self.begin_mixing(tick_us);
+        }
+        self.solo.clear();
         self.encoders.push((codec, encoder));
         Ok(())
     }
@@ -135,14 +143,20 @@ impl Sounds {
         }
     }
 
-    /// Mixes what is due and gives it in every codec, with the time at which it was due.
+    /// Gives what is due in every codec, mixed or passed on, with the time at which it was due.
     pub(super) fn mix(&mut self, now_us: i64, mut out: impl FnMut(i64, AudioFrame)) {
         loop {
             let due_us = self.mixer.poll_timeout();
+            if now_us < due_us {
+                return;
+            }
+            if let Some(frame) = self.pass() {
+                out(due_us, frame);
+                continue;
+            }
             let Some(tick) = self.mixer.poll_tick(now_us) else {
                 return;
             };
-            self.next_us = tick.at_us + crate::audio::TICK_US;
             for (codec, encoder) in &mut self.encoders {
                 match encoder.encode(tick.samples) {
                     Ok(frame) => frame.into_iter().for_each(|frame| out(due_us, frame)),
@@ -152,13 +166,75 @@ impl Sounds {
         }
     }
 
+    /// The next tick as somebody's packet, if that can be.
+    fn pass(&mut self) -> Option<AudioFrame> {
+        let tick_us = self.mixer.next_us();
+        let encoder = self.only_opus()?;
+        let (config, at_us) = (Arc::clone(encoder.config()), tick_us - encoder.lead_us());
+        match self.solo.turn(tick_us, at_us) {
+            Turn::Pass(data) => {
+                self.mixer.skip_tick();
+                Some(AudioFrame {
+                    config,
+                    at_us,
+                    samples: PACKET_SAMPLES,
+                    data,
+                })
+            }
+            Turn::Mix { begins } => {
+                if begins {
+                    self.begin_mixing(tick_us);
+                }
+                None
+            }
+        }
+    }
+
+    /// The encoder, if the sound is wanted as Opus and as nothing else.
+    fn only_opus(&self) -> Option<&OpusEncoder> {
+        match self.encoders.as_slice() {
+            [(_, AudioEncoder::Opus(encoder))] => Some(encoder),
+            _ => None,
+        }
+    }
+
+    /// Mixes from a little before the next tick on, and encodes that for nobody.
+    fn begin_mixing(&mut self, tick_us: i64) {
+        let from_us = tick_us - PREROLL_TICKS * TICK_US;
+        self.mixer.begin_anew(PREROLL_TICKS);
+        for (id, frame) in self.solo.kept(from_us) {
+            // Counted by the mixer.
+            self.mixer.push(id, frame).ok();
+        }
+        for (_, encoder) in &mut self.encoders {
+            if let AudioEncoder::Opus(encoder) = encoder
+                && let Err(error) = encoder.begin_anew(from_us)
+            {
+                tracing::error!(%error, "an encoder does not begin anew");
+            }
+        }
+        for _ in 0..PREROLL_TICKS {
+            // Before the next tick all of them are due.
+            let Some(tick) = self.mixer.poll_tick(i64::MAX) else {
+                return;
+            };
+            for (_, encoder) in &mut self.encoders {
+                if let AudioEncoder::Opus(encoder) = encoder {
+                    encoder.encode(tick.samples).ok();
+                }
+            }
+        }
+    }
+
     pub(super) fn forget(&mut self, track: TrackId) {
         if self.feeds.remove(&track).is_some() {
+            // What is kept of it for a solo runs out by itself.
             self.mixer.remove(SourceId(track.number()));
         }
     }
 
     fn take(&mut self, track: TrackId, sender: &SenderClock) {
+        let is_solo_kept = self.only_opus().is_some();
         let Some(feed) = self.feeds.get_mut(&track) else {
             return;
         };
@@ -180,8 +256,14 @@ impl Sounds {
                 samples: PACKET_SAMPLES,
                 data,
             };
-            // Counted by the mixer.
-            self.mixer.push(SourceId(track.number()), &frame).ok();
+            let id = SourceId(track.number());
+            if self.solo.is_mixing() {
+                // Counted by the mixer.
+                self.mixer.push(id, &frame).ok();
+            }
+            if is_solo_kept {
+                self.solo.push(id, frame);
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ struct Stage {
     people: Vec<Person>,
     samples: Vec<Sample>,
     asks: Vec<Ask>,
+    /// All sound that was sent.
+    sent: Vec<Bytes>,
 }
 
 struct Person {
@@ -34,6 +36,8 @@ struct Person {
     is_there: bool,
     /// Its loudness is told as silence.
     is_silent: bool,
+    /// Its next piece of sound is lost.
+    loses: bool,
 }
 
 /// One encoding, 25 pictures a second.
@@ -81,6 +85,7 @@ impl Stage {
             people: Vec::new(),
             samples: Vec::new(),
             asks: Vec::new(),
+            sent: Vec::new(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Stage {
                 .unwrap(),
             is_there: true,
             is_silent: false,
+            loses: false,
         });
         self.people.len() - 1
     }
@@ -193,8 +199,11 @@ impl Stage {
         }
         let mut sound = [0.0f32; 1920];
         for (at, sample) in sound.iter_mut().enumerate() {
-            *sample = (at as f32 / 20.0).sin() / 4.0;
+            let sample_at = tick * 960 + at as u64 / 2;
+            *sample = ((sample_at as f64 / 20.0).sin() / 4.0) as f32;
         }
+        let payload: Bytes = person.voice.encode_vec_float(&sound, 1275).unwrap().into();
+        self.sent.push(payload.clone());
         let packet = HeardPacket {
             track: person.microphone.id,
             encoding: 0,
@@ -204,9 +213,11 @@ impl Stage {
             marker: false,
             arrival: now,
             audio_level: Some(if person.is_silent { 127 } else { 20 }),
-            payload: person.voice.encode_vec_float(&sound, 1275).unwrap().into(),
+            payload,
         };
-        self.broadcast.handle_heard(&Heard::Packet(packet));
+        if !std::mem::take(&mut person.loses) {
+            self.broadcast.handle_heard(&Heard::Packet(packet));
+        }
         if tick % 2 == 1 {
             return;
         }
@@ -251,6 +262,32 @@ impl Stage {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether each piece of sound of the last `count` is one that was sent.
+    fn passed(&self, count: usize) -> Vec<bool> {
+        let sounds = self.sounds(AudioCodec::Opus);
+        let last = sounds.get(sounds.len() - count..).unwrap();
+        let is_sent = |frame: &&AudioFrame| self.sent.contains(&frame.data);
+        last.iter().map(is_sent).collect()
+    }
+
+    /// The largest step from one sample to the next in what a player decodes, the abrupt beginning aside.
+    fn steepest(&self) -> f32 {
+        let mut decoder = opus::Decoder::new(48_000, opus::Channels::Stereo).unwrap();
+        let mut pcm = vec![0.0f32; 2 * 960];
+        let (mut last, mut steepest) = (0.0f32, 0.0f32);
+        for frame in self.sounds(AudioCodec::Opus) {
+            let decoded = decoder.decode_float(&frame.data, &mut pcm, false);
+            assert_eq!(decoded.unwrap(), 960);
+            for pair in pcm.as_chunks::<2>().0 {
+                if frame.at_us > 100_000 {
+                    steepest = steepest.max((pair[0] - last).abs());
+                }
+                last = pair[0];
+            }
+        }
+        steepest
     }
 
     /// How often another source began, and every height that was shown, on the top rung.
@@ -453,6 +490,74 @@ fn sound_is_mixed_and_silence_is_not_decoded() {
     stage.run_ms(3_000);
     assert!(loud(&stage) * 2 < spoken, "{} and {spoken}", loud(&stage));
     check_time(&stage, 1);
+}
+
+#[test]
+fn who_is_alone_is_passed_on_as_he_was_sent_and_mixed_with_others_without_a_click() {
+    let mut stage = Stage::new(Settings::default());
+    stage.join(&[360], Codec::H264);
+    stage.run_ms(1_500);
+    assert!(stage.passed(50).iter().all(|is_sent| !is_sent));
+    stage.run_ms(2_500);
+    assert!(stage.passed(50).iter().all(|is_sent| *is_sent));
+    let second = stage.join(&[360], Codec::H264);
+    stage.run_ms(1_000);
+    assert!(stage.passed(40).iter().all(|is_sent| !is_sent));
+    stage.people[second].is_silent = true;
+    stage.run_ms(4_000);
+    assert!(stage.passed(50).iter().all(|is_sent| *is_sent));
+    stage.people[second].is_silent = false;
+    stage.run_ms(1_000);
+    assert!(stage.passed(40).iter().all(|is_sent| !is_sent));
+    check_time(&stage, 1);
+    // Two tones of a quarter of full scale make steps of 0.025.
+    assert!(stage.steepest() < 0.05, "{}", stage.steepest());
+}
+
+#[test]
+fn what_is_lost_of_one_who_is_alone_is_concealed_and_then_he_is_passed_on_again() {
+    let mut stage = Stage::new(Settings::default());
+    let who = stage.join(&[360], Codec::H264);
+    stage.run_ms(4_000);
+    stage.people[who].loses = true;
+    stage.run_ms(1_000);
+    assert!(stage.passed(40).iter().all(|is_sent| !is_sent));
+    stage.run_ms(2_500);
+    assert!(stage.passed(50).iter().all(|is_sent| *is_sent));
+    check_time(&stage, 1);
+    assert!(stage.steepest() < 0.05, "{}", stage.steepest());
+}
+
+#[test]
+fn nobody_is_silence_that_nobody_encodes() {
+    let mut stage = Stage::new(Settings::default());
+    stage.run_ms(4_000);
+    let last = stage.sounds(AudioCodec::Opus).pop().unwrap();
+    assert_eq!(last.data.len(), 3);
+    assert!(stage.steepest() <= f32::EPSILON, "{}", stage.steepest());
+    let who = stage.join(&[360], Codec::H264);
+    stage.run_ms(4_000);
+    stage.leave(who);
+    stage.run_ms(4_000);
+    check_time(&stage, 1);
+    assert!(stage.steepest() < 0.05, "{}", stage.steepest());
+}
+
+#[test]
+fn with_aac_everything_is_mixed() {
+    let mut stage = Stage::new(Settings::default());
+    stage.join(&[360], Codec::H264);
+    stage.run_ms(4_000);
+    if stage.broadcast.add_audio(AudioCodec::Aac).is_err() {
+        return;
+    }
+    stage.run_ms(4_000);
+    assert!(stage.passed(150).iter().all(|is_sent| !is_sent));
+    check_time(&stage, 1);
+    assert!(stage.steepest() < 0.05, "{}", stage.steepest());
+    let aac = stage.sounds(AudioCodec::Aac);
+    let apart = aac.windows(2).map(|pair| pair[1].at_us - pair[0].at_us);
+    assert!(apart.into_iter().all(|us| (21_330..=21_336).contains(&us)));
 }
 
 #[test]
