@@ -31,7 +31,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -51,7 +52,7 @@ pub(crate) use broadcasts::shown as shown_broadcast;
 pub(crate) use entry::{Entry, HEAD_TIMEOUT, Proxies};
 pub use entry::{TurnDoor, TurnStream};
 pub(crate) use gate::Gate;
-pub(crate) use listen::Listener;
+pub(crate) use listen::{Listener, Routes};
 pub(crate) use net::proxy::LOCAL as PROXY_LOCAL;
 pub(crate) use post::{Endpoint, PostError};
 use problem::problem;
@@ -118,8 +119,46 @@ impl App {
     }
 }
 
-/// All routes of `http.addr`.
-pub(crate) fn routes(app: Arc<App>) -> Router {
+/// All that answers on `http.addr`.
+pub(crate) fn routes(app: Arc<App>) -> Routes {
+    let media = Media {
+        live: live::hls(&app.broadcasts),
+        https: app.https,
+    };
+    Routes::new(router(app)).with_media(media)
+}
+
+/// Players of broadcasts ask twenty times a second each: they are answered past the router, whose ways are longer than
+/// the answer.
+#[derive(Clone)]
+pub(crate) struct Media {
+    live: Arc<bridge::hls::Live>,
+    https: bool,
+}
+
+impl Media {
+    /// Whether a request is for it.
+    fn is_for(request: &Parts) -> bool {
+        request.method == Method::GET && live::is_hls(request.uri.path())
+    }
+
+    async fn answer(self, request: Parts) -> Response {
+        let started = Instant::now();
+        let Parts {
+            method,
+            uri,
+            headers,
+            ..
+        } = request;
+        let mut response = self.live.get(&method, &uri, &headers).await;
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        tracing::debug!(%method, route = "live", status, ?took, "request");
+        protect(response.headers_mut(), self.https);
+        response
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
     let (api, openapi) = api::routes().split_for_parts();
     let openapi = Arc::new(openapi);
     Router::new()
@@ -146,11 +185,12 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
 }
 
 /// The routes of `http.admin_addr`.
-pub(crate) fn admin_routes(app: Arc<App>) -> Router {
-    Router::new()
+pub(crate) fn admin_routes(app: Arc<App>) -> Routes {
+    let router = Router::new()
         .route("/metrics", get(metrics))
         .fallback(nothing_here)
-        .with_state(app)
+        .with_state(app);
+    Routes::new(router)
 }
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
@@ -207,7 +247,12 @@ async fn trace_and_protect(State(app): State<Arc<App>>, request: Request, next: 
     let mut response = next.run(request).await;
     let (status, took) = (response.status().as_u16(), started.elapsed());
     tracing::debug!(%method, ?route, status, ?took, "request");
-    let headers = response.headers_mut();
+    protect(response.headers_mut(), app.https);
+    response
+}
+
+/// Says to browsers what they are not to do with an answer.
+fn protect(headers: &mut HeaderMap, https: bool) {
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
@@ -216,20 +261,19 @@ async fn trace_and_protect(State(app): State<Arc<App>>, request: Request, next: 
         header::REFERRER_POLICY,
         HeaderValue::from_static("no-referrer"),
     );
-    if app.https {
+    if https {
         let year = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
     }
-    response
 }
 
-fn is_proxied(headers: &axum::http::HeaderMap) -> bool {
+fn is_proxied(headers: &HeaderMap) -> bool {
     headers.contains_key("x-forwarded-for") || headers.contains_key(header::FORWARDED)
 }
 
 /// The local address of a request, where the client can have used it: not behind a proxy, and not a
 /// private one when the client is outside, because then a NAT has put it there.
-fn local_address(ends: Ends, headers: &axum::http::HeaderMap) -> Option<IpAddr> {
+fn local_address(ends: Ends, headers: &HeaderMap) -> Option<IpAddr> {
     let [local, remote] = [ends.local, ends.remote].map(|end| end.ip().to_canonical());
     let is_translated = is_local(&local) && !is_local(&remote);
     (!is_proxied(headers) && !is_translated).then_some(local)
@@ -245,8 +289,6 @@ pub(crate) fn unix_time() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderMap;
-
     use super::*;
 
     fn reached(remote: &str, local: &str) -> Option<String> {

@@ -197,11 +197,7 @@ impl Stage {
                 self.broadcast.handle_heard(&heard);
             }
         }
-        let mut sound = [0.0f32; 1920];
-        for (at, sample) in sound.iter_mut().enumerate() {
-            let sample_at = tick * 960 + at as u64 / 2;
-            *sample = ((sample_at as f64 / 20.0).sin() / 4.0) as f32;
-        }
+        let sound = tone(tick);
         let payload: Bytes = person.voice.encode_vec_float(&sound, 1275).unwrap().into();
         self.sent.push(payload.clone());
         let packet = HeardPacket {
@@ -297,6 +293,14 @@ impl Stage {
         let heights = cuts.clone().map(|placed| placed.frame.config.height);
         (cuts.count(), heights.collect())
     }
+}
+
+/// 20 ms of a tone that goes on from tick to tick, left and right.
+fn tone(tick: u64) -> Vec<f32> {
+    let samples = (0..1920).map(|at| tick * 960 + at / 2);
+    samples
+        .map(|at| ((at as f64 / 20.0).sin() / 4.0) as f32)
+        .collect()
 }
 
 impl Camera {

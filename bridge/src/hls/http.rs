@@ -51,16 +51,30 @@ async fn serve(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let asked = Asked::new(&method, &headers);
     if method == Method::OPTIONS {
         return respond::preflight();
     }
     if method != Method::GET && method != Method::HEAD {
         return Problem::Method.respond();
     }
-    match answer(&live, &uri, &asked).await {
-        Ok(response) => response,
-        Err(problem) => problem.respond(),
+    live.get(&method, &uri, &headers).await
+}
+
+impl Live {
+    /// Whether a path may lead to a playlist or to media: for servers that ask here before they ask their router.
+    pub fn is_for(path: &str) -> bool {
+        let below = path
+            .strip_prefix("/live/")
+            .and_then(|rest| rest.split_once('/'));
+        below.is_some_and(|(room, name)| !room.is_empty() && name.contains(['/', '.']))
+    }
+
+    /// Answers a GET or HEAD.
+    pub async fn get(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+        match answer(self, uri, &Asked::new(method, headers)).await {
+            Ok(response) => response,
+            Err(problem) => problem.respond(),
+        }
     }
 }
 

@@ -112,7 +112,7 @@ impl Site {
     pub(crate) async fn serve(entry: Entry, routes: Router) -> Self {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let (addr, (stop, stopped)) = (listener.address(), watch::channel(false));
-        tokio::spawn(listener.serve(routes, entry, stopped));
+        tokio::spawn(listener.serve(super::Routes::new(routes), entry, stopped));
         Self { addr, _stop: stop }
     }
 

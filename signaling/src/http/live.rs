@@ -19,15 +19,27 @@ use super::problem::{Problem, problem};
 use crate::broadcasts::Broadcasts;
 use crate::message::ErrorCode;
 
-pub(super) fn routes(broadcasts: &Arc<Broadcasts>) -> Router<Arc<App>> {
-    let live = Live {
+/// Broadcasts as HLS.
+pub(super) fn hls(broadcasts: &Arc<Broadcasts>) -> Arc<Live> {
+    Arc::new(Live {
         registry: broadcasts.bridge().registry(),
         gate: Arc::clone(broadcasts) as Arc<dyn hls::Gate>,
-    };
+    })
+}
+
+pub(super) fn routes(broadcasts: &Arc<Broadcasts>) -> Router<Arc<App>> {
     Router::new()
-        .route("/live/{room}/status.json", get(status))
-        .merge(hls::routes(Arc::new(live)).with_state(()))
+        .route(STATUS, get(status))
+        .merge(hls::routes(hls(broadcasts)).with_state(()))
         .merge(flv::routes(Arc::new(FlvGate(Arc::clone(broadcasts)))).with_state(()))
+}
+
+/// Where players' pages ask how a broadcast is.
+const STATUS: &str = "/live/{room}/status.json";
+
+/// Whether a path is one of HLS.
+pub(super) fn is_hls(path: &str) -> bool {
+    Live::is_for(path) && !path.ends_with("/status.json")
 }
 
 /// How a broadcast is, for who watches it.

@@ -111,11 +111,14 @@ impl Asked {
 
     fn whole(&self, kind: &'static str, cache: Cache, pieces: Vec<Bytes>) -> Response {
         let length: usize = pieces.iter().map(Bytes::len).sum();
-        let body = if self.is_head {
-            Body::empty()
-        } else {
-            let pieces = pieces.into_iter().map(Ok::<_, std::convert::Infallible>);
-            Body::from_stream(stream::iter(pieces))
+        let body = match <[Bytes; 1]>::try_from(pieces) {
+            _ if self.is_head => Body::empty(),
+            // Written together with the head.
+            Ok([bytes]) => Body::from(bytes),
+            Err(pieces) => {
+                let pieces = pieces.into_iter().map(Ok::<_, std::convert::Infallible>);
+                Body::from_stream(stream::iter(pieces))
+            }
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
