@@ -148,7 +148,7 @@ impl AnnexPort {
 
     /// So much came since the time before that the queue might be full the next time.
     pub fn is_pressed(&self) -> bool {
-        self.taken > INBOX_MAX / 8
+        self.taken > INBOX_MAX / 4
     }
 
     fn hand_out_events(&mut self) {

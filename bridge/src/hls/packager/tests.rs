@@ -1,5 +1,7 @@
 //! Whole sources are cut here; what comes out must hold for any of them.
 
+mod looks;
+
 use std::io::Cursor;
 use std::sync::Arc;
 

@@ -1,0 +1,50 @@
+//! A packager that is looked at when it says so, and no more.
+
+use super::*;
+
+const SECONDS: i64 = 20;
+
+/// Pictures come 12 to 20 ms after their time, sound 100 ms: how many looks that takes, and how late each part of the
+/// pictures is out after its last picture came.
+fn looked_at() -> (usize, Vec<i64>) {
+    let config = video_config(640);
+    let came_us = |index: i64| index * 1_000_000 / 30 + 12_000 + index * 7 % 9 * 1_000;
+    let (mut packager, mut tape) = (Packager::new(&Settings::default(), 0), Tape::default());
+    let (mut now_us, mut looks, mut pictures, mut sounds) = (0, 0, 0, 0);
+    while now_us < SECONDS * 1_000_000 {
+        now_us = packager.next_look_us(now_us).min(now_us + 150_000);
+        looks += 1;
+        while came_us(pictures) <= now_us {
+            let frame = picture(&config, pictures * 1_000_000 / 30, pictures % 60 == 0);
+            packager.push_video(came_us(pictures), 0, frame);
+            pictures += 1;
+        }
+        while sounds * 20_000 + 100_000 <= now_us {
+            packager.push_audio(sounds * 20_000 + 100_000, sound(sounds));
+            sounds += 1;
+        }
+        packager.advance(now_us);
+        tape.drain(now_us, &mut packager);
+    }
+    let parts = tape.parts_at.get(&TOP).unwrap();
+    // Six pictures a part.
+    let last = (1..).map(|part| came_us(part * 6 - 1));
+    let late = parts
+        .iter()
+        .zip(last)
+        .map(|(out_us, last_us)| out_us - last_us);
+    (looks, late.collect())
+}
+
+#[test]
+fn it_is_looked_at_when_a_part_is_whole_and_seldom_else() {
+    let (looks, late) = looked_at();
+    assert!(late.len() >= 95, "{}", late.len());
+    let settled = late.get(10..).unwrap();
+    assert!(
+        settled.iter().all(|us| (0..=12_000).contains(us)),
+        "{settled:?}"
+    );
+    // Five times a second for pictures and five times for sound, were nothing ever late.
+    assert!(looks < 14 * 20, "{looks}");
+}
