@@ -67,6 +67,8 @@ label!(
         Malformed = "malformed",
         /// An RTP source that no section of the peer's offer claims.
         UnknownSource = "unknown_source",
+        /// An RTP source of a track that has ended: what was under way, or a sender that has not heard of it.
+        EndedSource = "ended_source",
         /// A payload type or codec that was not negotiated.
         UnknownPayload = "unknown_payload",
         /// The peer has no keys yet, or none for this direction.

@@ -171,7 +171,11 @@ impl Publisher {
         self.record_arrival(now, view);
         let binding = match self.binding(view.ssrc) {
             Some(binding) => binding,
-            None => self.learn(view, tracks).ok_or(DropReason::UnknownSource)?,
+            None => match self.learn(view, tracks) {
+                Some(binding) => binding,
+                None if self.retired.contains(&view.ssrc) => return Err(DropReason::EndedSource),
+                None => return Err(DropReason::UnknownSource),
+            },
         };
         let section = self
             .section_of(binding.track)

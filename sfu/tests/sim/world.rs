@@ -553,6 +553,13 @@ impl World {
             .sum()
     }
 
+    /// The same where its label has this value.
+    pub(crate) fn metric_where(&self, name: &str, label: (&str, &str)) -> u64 {
+        let all = self.shards().flat_map(|shard| shard.metrics().list());
+        let found = all.filter(|metric| metric.name == name && metric.label == Some(label));
+        found.map(|metric| metric.value).sum()
+    }
+
     /// The same of one shard.
     pub(crate) fn metric_of(&self, index: usize, name: &str) -> u64 {
         let shard = self.shards().nth(index).unwrap();
