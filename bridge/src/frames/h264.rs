@@ -11,7 +11,11 @@ pub(super) fn assemble(
     sets: &mut ParameterSets,
     payloads: &[Bytes],
 ) -> Result<Option<Picture>, FrameError> {
-    let mut picture = Collected::default();
+    let bytes: usize = payloads.iter().map(|payload| 4 + payload.len()).sum();
+    let mut picture = Collected {
+        data: Vec::with_capacity(bytes),
+        ..Collected::default()
+    };
     for payload in payloads {
         let (&header, rest) = payload.split_first().ok_or(FrameError::CutShort)?;
         let kind = header & 0x1f;
