@@ -100,7 +100,7 @@ pub(super) const FOLLOW_US: i64 = 500_000;
 /// at 25 frames a second and more it is out 80 ms after its newest frame, whatever comes next.
 const PATIENCE_US: i64 = 40_000;
 /// A picture is left out when it is so much later than pictures are, what they vary by aside.
-const LEFT_OUT_US: i64 = 15_000;
+const LEFT_OUT_US: i64 = 5_000;
 /// What comes later than this is no lag but a hole.
 const LAG_US_MAX: i64 = 400_000;
 /// A rendition without frames for this long does not lead. Still screens send a picture when they are
@@ -246,7 +246,7 @@ impl Lane {
             return false;
         };
         let is_picture = self.id != RenditionId::Audio;
-        is_picture && now_us >= at_us + lag_us + 3 * varies_us + LEFT_OUT_US
+        is_picture && now_us >= at_us + lag_us + 2 * varies_us + LEFT_OUT_US
     }
 
     /// This frame needs another initialisation segment than those before.
