@@ -30,8 +30,11 @@ use sounds::Sounds;
 
 /// Between two looks at what is on the air.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks while a rung waits for its first picture, in microseconds.
-const AWAITED_US: i64 = 20_000;
+/// Between two looks while a rung waits for its first picture or many are heard, in microseconds.
+const SOON_US: i64 = 20_000;
+/// More than so many who were heard within this time, in microseconds, are many.
+const CROWD: usize = 2;
+const CROWD_US: i64 = 500_000;
 /// At the end sound is mixed for this long after the present: an AAC encoder keeps 43 to 64 ms to itself,
 /// and players end well only where the sound is not shorter than the picture.
 const TAIL_US: i64 = 80_000;
@@ -264,9 +267,14 @@ impl Broadcast {
         let interval_us = self.settings.keyframe_interval_us.max(1);
         // Keyframes are asked for on this grid.
         let turn_us = now_us - now_us.rem_euclid(interval_us) + interval_us;
+        // What many say at once is decoded piece by piece: all of a tenth of a second would hold up who shares the core.
+        let is_crowd = self
+            .sounds
+            .heard_since(|at| self.timeline.at_us(at) >= now_us - CROWD_US)
+            > CROWD;
         match self.rungs.awaited().next() {
-            Some(_) => turn_us.min(now_us + AWAITED_US),
-            None => turn_us,
+            None if !is_crowd => turn_us,
+            _ => turn_us.min(now_us + SOON_US),
         }
     }
 

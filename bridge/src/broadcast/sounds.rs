@@ -94,6 +94,12 @@ impl Sounds {
         self.encoders.iter().map(|(codec, _)| *codec).collect()
     }
 
+    /// How many were heard when `is_late_enough` says.
+    pub(super) fn heard_since(&self, is_late_enough: impl Fn(Instant) -> bool) -> usize {
+        let heard = self.feeds.values().filter_map(|feed| feed.heard_at);
+        heard.filter(|at| is_late_enough(*at)).count()
+    }
+
     pub(super) fn handle_packet(&mut self, packet: &HeardPacket, sender: Option<&SenderClock>) {
         let Some(sender) = sender.filter(|_| packet.codec == Codec::Opus) else {
             return;

@@ -548,6 +548,25 @@ fn nobody_is_silence_that_nobody_encodes() {
 }
 
 #[test]
+fn what_many_say_is_not_left_to_one_look() {
+    let mut stage = Stage::new(Settings::default());
+    stage.join(&[360], Codec::H264);
+    stage.join(&[360], Codec::H264);
+    stage.run_ms(2_000);
+    let wait_us = |stage: &Stage| {
+        let now_us = stage.broadcast.timeline().at_us(stage.now);
+        stage.broadcast.next_look_us(now_us) - now_us
+    };
+    assert_eq!(wait_us(&stage), 2_000_000, "two are none too many");
+    let third = stage.join(&[360], Codec::H264);
+    stage.run_ms(1_000);
+    assert_eq!(wait_us(&stage), 20_000);
+    stage.people[third].is_silent = true;
+    stage.run_ms(1_000);
+    assert_eq!(wait_us(&stage), 2_000_000);
+}
+
+#[test]
 fn with_aac_everything_is_mixed() {
     let mut stage = Stage::new(Settings::default());
     stage.join(&[360], Codec::H264);

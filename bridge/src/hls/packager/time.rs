@@ -1,6 +1,6 @@
 //! What time alone causes in a packager: parts and segments end though no frame comes, and a picture is held.
 
-use super::{GRACE_US, JUMP_SEGMENTS_MAX, Lane, Opening, Packager, RenditionId, Standing};
+use super::{JUMP_SEGMENTS_MAX, Lane, Opening, Packager, RenditionId, Standing};
 
 /// Without a picture for this long the last keyframe is shown again. A still screen sends one a second.
 const HOLD_AFTER_US: i64 = 1_200_000;
