@@ -30,7 +30,7 @@ use sounds::Sounds;
 
 /// Between two looks at what is on the air.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Between two looks while a rung waits for its first picture or many are heard, in microseconds.
+/// Between two looks while a rung waits for its first picture or shows the card, or many are heard, in microseconds.
 const SOON_US: i64 = 20_000;
 /// More than so many who were heard within this time, in microseconds, are many.
 const CROWD: usize = 2;
@@ -272,9 +272,10 @@ impl Broadcast {
             .sounds
             .heard_since(|at| self.timeline.at_us(at) >= now_us - CROWD_US)
             > CROWD;
-        match self.rungs.awaited().next() {
-            None if !is_crowd => turn_us,
-            _ => turn_us.min(now_us + SOON_US),
+        // Cards come when they are looked for, and a source that begins is not to wait.
+        match self.rungs.is_settled() && !is_crowd {
+            true => turn_us,
+            false => turn_us.min(now_us + SOON_US),
         }
     }
 

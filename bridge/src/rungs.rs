@@ -124,6 +124,13 @@ impl Rungs {
             .filter_map(|rung| rung.aimed)
     }
 
+    /// Every rung shows what it is to show, and that is no card.
+    pub fn is_settled(&self) -> bool {
+        let mut rungs = self.rungs.iter();
+        rungs
+            .all(|rung| rung.current.is_some() && rung.aimed == rung.current && rung.card.is_none())
+    }
+
     /// Some rung shows a real picture.
     pub fn has_picture(&self) -> bool {
         self.rungs.iter().any(|rung| rung.current.is_some())

@@ -225,16 +225,20 @@ impl Lane {
             return None;
         }
         let (lag_us, varies_us) = self.usual_lag.unwrap_or_default();
-        Some(
-            self.filling_us()
-                .map_or(now_us, |at_us| at_us + lag_us + varies_us),
-        )
+        // A source that begins anew may be quicker than the one before.
+        let interval_us = self.usual_interval_us();
+        let interval_us =
+            interval_us.map(|usual| self.intervals.back().map_or(usual, |last| usual.min(*last)));
+        let at_us = interval_us.and_then(|interval_us| self.filling_us(interval_us));
+        Some(at_us.map_or(now_us, |at_us| at_us + lag_us + varies_us))
     }
 
-    /// When the frame is shown that would fill the part, were all frames as far apart as they usually are.
-    fn filling_us(&self) -> Option<i64> {
+    /// When the frame is shown that would fill the part, were all frames that far apart.
+    fn filling_us(&self, usual_us: i64) -> Option<i64> {
         let (open, last_us) = (self.open.as_ref()?, self.last_at_us?);
-        let usual_us = self.usual_interval_us().filter(|usual_us| *usual_us > 0)?;
+        if usual_us <= 0 {
+            return None;
+        }
         let missing_us = full_from_us(open.end_of_slot(self.cadence.part_us), usual_us) - last_us;
         let frames = (missing_us + usual_us - 1).div_euclid(usual_us).max(1);
         Some(last_us + frames * usual_us)
@@ -242,7 +246,9 @@ impl Lane {
 
     /// The picture that would fill the part is later than pictures are: its source has left it out.
     fn is_left_out(&self, now_us: i64) -> bool {
-        let (Some(at_us), Some((lag_us, varies_us))) = (self.filling_us(), self.usual_lag) else {
+        let usual_us = self.usual_interval_us();
+        let at_us = usual_us.and_then(|usual_us| self.filling_us(usual_us));
+        let (Some(at_us), Some((lag_us, varies_us))) = (at_us, self.usual_lag) else {
             return false;
         };
         let is_picture = self.id != RenditionId::Audio;
