@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use sfu::annex::HeardPacket;
 
 /// A decrypted RTP packet of one encoding of a track.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,4 +18,16 @@ pub struct Packet {
     pub arrival: Instant,
     /// What follows the RTP header, without padding. Empty: padding only.
     pub payload: Bytes,
+}
+
+impl From<&HeardPacket> for Packet {
+    fn from(heard: &HeardPacket) -> Self {
+        Self {
+            sequence: heard.sequence,
+            timestamp: heard.timestamp,
+            marker: heard.marker,
+            arrival: heard.arrival,
+            payload: heard.payload.clone(),
+        }
+    }
 }

@@ -12,7 +12,6 @@ use crate::broadcast::Ask;
 use crate::broadcast::pictures::{self, Pictures};
 use crate::frames::{Assembler, Coding};
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
-use crate::packets::Packet;
 use crate::recording::Frame;
 use crate::rungs::{Lane, Rungs};
 use crate::timeline::{SenderClock, SenderReport, Timeline, TrackClock};
@@ -164,14 +163,7 @@ impl Take {
             self.pictures.handle_packet(packet);
             return self.take_pictures();
         }
-        let packet = Packet {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            marker: packet.marker,
-            arrival: packet.arrival,
-            payload: packet.payload.clone(),
-        };
-        self.sound.assembler.handle_packet(packet);
+        self.sound.assembler.handle_packet(packet.into());
         self.take_sound();
     }
 

@@ -9,7 +9,6 @@ use sfu::{Codec, TrackId};
 use super::Ask;
 use crate::frames::{Assembled, Assembler, Coding, HOLE_WAIT};
 use crate::media::{VideoCodec, VideoFrame};
-use crate::packets::Packet;
 use crate::rungs::{Lane, Rungs};
 use crate::timeline::{SenderClock, SenderReport, TrackClock};
 
@@ -103,13 +102,7 @@ impl Pictures {
         if feed.codec != codec {
             *feed = Feed::new(codec);
         }
-        feed.assembler.handle_packet(Packet {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            marker: packet.marker,
-            arrival: packet.arrival,
-            payload: packet.payload.clone(),
-        });
+        feed.assembler.handle_packet(packet.into());
         feed.take(lane, &mut self.ready);
     }
 

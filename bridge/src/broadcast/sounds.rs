@@ -16,7 +16,6 @@ use crate::audio::{
 };
 use crate::frames::{Assembled, Assembler, Coding};
 use crate::media::{AudioCodec, AudioConfig, AudioFrame};
-use crate::packets::Packet;
 use crate::timeline::{SenderClock, SenderReport, TrackClock};
 
 /// Ticks a second of Opus' clock (RFC 7587 §4.1).
@@ -109,13 +108,7 @@ impl Sounds {
         if packet.audio_level.is_none_or(|level| level < SILENCE) {
             feed.heard_at = Some(packet.arrival);
         }
-        feed.assembler.handle_packet(Packet {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            marker: packet.marker,
-            arrival: packet.arrival,
-            payload: packet.payload.clone(),
-        });
+        feed.assembler.handle_packet(packet.into());
         self.take(packet.track, sender);
     }
 
