@@ -21,6 +21,7 @@ use sfu::annex::{Heard, HeardPacket, HeardTrack};
 use sfu::{Codec, Kind, ParticipantId, TrackId};
 
 use crate::audio::EncoderError;
+use crate::keyframes::Keyframes;
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
 use crate::program::{Follow, Program};
 use crate::rungs::{Lane, Placed, Rungs};
@@ -147,6 +148,7 @@ pub struct Broadcast {
     program: Program,
     rungs: Rungs,
     pictures: Pictures,
+    keyframes: Keyframes,
     sounds: Sounds,
     senders: HashMap<ParticipantId, SenderClock>,
     tracks: HashMap<TrackId, HeardTrack>,
@@ -171,7 +173,8 @@ impl Broadcast {
         Ok(Self {
             program: Program::new(settings.follow.clone()),
             rungs: Rungs::new(settings.rungs_max),
-            pictures: Pictures::new(settings.video.clone(), settings.keyframe_interval_us),
+            pictures: Pictures::new(settings.video.clone()),
+            keyframes: Keyframes::new(settings.keyframe_interval_us),
             sounds: Sounds::new(0, &settings)?,
             settings,
             timeline,
@@ -264,9 +267,7 @@ impl Broadcast {
 
     /// When time is to pass at the latest, on the timeline, whatever those who carry it want.
     pub fn next_look_us(&self, now_us: i64) -> i64 {
-        let interval_us = self.settings.keyframe_interval_us.max(1);
-        // Keyframes are asked for on this grid.
-        let turn_us = now_us - now_us.rem_euclid(interval_us) + interval_us;
+        let turn_us = self.keyframes.next_us(now_us);
         // What many say at once is decoded piece by piece: all of a tenth of a second would hold up who shares the core.
         let is_crowd = self
             .sounds
@@ -341,9 +342,9 @@ impl Broadcast {
         self.rungs.fill(now_us, &mut placed);
         self.put_pictures(now_us, &mut placed);
         self.mix(now_us);
-        let rungs = &self.rungs;
-        self.asks
-            .extend(self.pictures.keyframes_due(now, now_us, rungs));
+        let due_us = self.keyframes.due_us(now_us);
+        let keyframes = self.pictures.keyframes_due(now, due_us, &self.rungs);
+        self.asks.extend(keyframes);
     }
 
     /// Gives all the sound that has come, for the program ends here: at the time that is returned, in
@@ -436,11 +437,13 @@ impl Broadcast {
     }
 
     fn put_pictures(&mut self, came_us: i64, placed: &mut Vec<Placed>) {
-        let pieces = placed.drain(..).map(|placed| Piece {
-            came_us,
-            sample: Sample::Video(placed),
-        });
-        self.pieces.extend(pieces);
+        for placed in placed.drain(..) {
+            self.keyframes.handle_placed(came_us, &placed);
+            self.pieces.push_back(Piece {
+                came_us,
+                sample: Sample::Video(placed),
+            });
+        }
     }
 
     fn mix(&mut self, until_us: i64) {

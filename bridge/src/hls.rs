@@ -26,6 +26,8 @@ pub use publication::{Opening, Part, Publication, RUNGS_MAX, RenditionId};
 pub use registry::Registry;
 pub use sessions::{Gate, Refusal, Viewer};
 
+use crate::keyframes;
+
 /// How a broadcast is cut, kept and protected; nothing of it changes while it lasts.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -123,10 +125,9 @@ impl Settings {
         Duration::from_secs(u64::from(self.target_duration_s.max(TARGET_S_MIN)) * 3)
     }
 
-    /// The shortest segment that a keyframe ends. One that comes earlier is followed by the next one, in the
-    /// cadence, before the segment is too long.
+    /// The shortest segment that a keyframe ends.
     fn early_us(&self) -> i64 {
-        (self.limit_us() - self.segment_us()).clamp(self.segment_us() / 2, self.segment_us())
+        keyframes::early_us(self.segment_us())
     }
 
     /// The longest segment: it still rounds to the target duration.

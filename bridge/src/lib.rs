@@ -12,6 +12,7 @@
 //! | 3 | `frames.rs`, `frames/` | in order, and whole: holes cost everything up to a keyframe | [`frames::Assembler`] |
 //! | 4 | `timeline.rs`, `timeline/` | when was it captured? sender reports, slewed | [`timeline::Timeline`] |
 //! | 5 | `program.rs`, `rungs.rs`, `card.rs` | who is on the air? which rung? a card for nobody | [`rungs::Placed`] |
+//! | 5 | `keyframes.rs` | when must the next keyframe come? | an ask to the publisher |
 //! | 6 | `broadcast/sounds.rs`, `audio.rs` | everyone's sound is decoded, mixed, encoded | [`media::AudioFrame`] |
 //! | 7 | `engine/channel.rs` | one broadcast with all that carries it | [`broadcast::Sample`] |
 //! | 8 | `hls/packager.rs`, `fmp4.rs` | segments, parts, playlists; served by `hls/http.rs` | [`hls::Publication`] |
@@ -42,6 +43,7 @@
 
 mod engine;
 mod handle;
+mod keyframes;
 mod listing;
 
 pub mod audio;

@@ -11,6 +11,7 @@ use sfu::{Codec, Kind, TrackId};
 use crate::broadcast::Ask;
 use crate::broadcast::pictures::{self, Pictures};
 use crate::frames::{Assembler, Coding};
+use crate::keyframes::Keyframes;
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
 use crate::recording::Frame;
 use crate::rungs::{Lane, Rungs};
@@ -37,6 +38,7 @@ pub struct Take {
     timeline: Timeline,
     sender: SenderClock,
     pictures: Pictures,
+    keyframes: Keyframes,
     rungs: Rungs,
     sound: Sound,
     wanted: u8,
@@ -60,7 +62,8 @@ impl Take {
             track,
             timeline,
             sender: SenderClock::new(timeline),
-            pictures: Pictures::new(CODECS.to_vec(), KEYFRAME_INTERVAL_US),
+            pictures: Pictures::new(CODECS.to_vec()),
+            keyframes: Keyframes::new(KEYFRAME_INTERVAL_US),
             rungs: Rungs::new(1),
             sound: Sound {
                 assembler: Assembler::new(Coding::Opus, HOLE_WAIT),
@@ -128,7 +131,8 @@ impl Take {
             self.look();
         }
         let now_us = self.timeline.at_us(now);
-        let due = self.pictures.keyframes_due(now, now_us, &self.rungs);
+        let due_us = self.keyframes.due_us(now_us);
+        let due = self.pictures.keyframes_due(now, due_us, &self.rungs);
         self.asks.extend(due);
     }
 
@@ -180,12 +184,15 @@ impl Take {
     fn take_pictures(&mut self) {
         let mut placed = Vec::new();
         while let Some((lane, assembled)) = self.pictures.poll_frame() {
+            let came_us = self.timeline.at_us(assembled.arrival);
             if let Some(frame) = self.pictures.place(lane, &self.sender, assembled) {
                 self.rungs.place(lane, &frame, &mut placed);
             }
+            for placed in placed.drain(..) {
+                self.keyframes.handle_placed(came_us, &placed);
+                self.frames.push_back(Frame::Video(placed.frame));
+            }
         }
-        let frames = placed.into_iter().map(|placed| Frame::Video(placed.frame));
-        self.frames.extend(frames);
     }
 
     fn take_sound(&mut self) {

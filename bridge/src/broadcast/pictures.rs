@@ -14,8 +14,8 @@ use crate::timeline::{SenderClock, SenderReport, TrackClock};
 
 /// Ticks a second of every video clock (RFC 6184, RFC 7741, RFC 9628).
 const CLOCK_RATE: u32 = 90_000;
-/// A keyframe that came this long before a turn of the grid counts for it.
-const EARLY_US: i64 = 400_000;
+/// A keyframe that is shown this long before one is due counts for it.
+const EARLY_US: i64 = 100_000;
 /// Waits between two requests for the same keyframe; the last one counts for all that follow.
 const BACKOFF: [Duration; 3] = [
     Duration::from_millis(250),
@@ -27,7 +27,6 @@ const BACKOFF: [Duration; 3] = [
 #[derive(Debug)]
 pub(crate) struct Pictures {
     carried: Vec<VideoCodec>,
-    keyframe_interval_us: i64,
     feeds: BTreeMap<Lane, Feed>,
     ready: VecDeque<(Lane, Assembled)>,
 }
@@ -80,10 +79,9 @@ pub(crate) fn lanes(track: &HeardTrack, carried: &[VideoCodec]) -> Vec<Lane> {
 }
 
 impl Pictures {
-    pub(crate) fn new(carried: Vec<VideoCodec>, keyframe_interval_us: i64) -> Self {
+    pub(crate) fn new(carried: Vec<VideoCodec>) -> Self {
         Self {
             carried,
-            keyframe_interval_us: keyframe_interval_us.max(1),
             feeds: BTreeMap::new(),
             ready: VecDeque::new(),
         }
@@ -170,9 +168,8 @@ impl Pictures {
         self.ready.clear();
     }
 
-    /// The keyframes to ask for now: to begin, after a loss, and once in each turn of the grid.
-    pub(crate) fn keyframes_due(&mut self, now: Instant, now_us: i64, rungs: &Rungs) -> Vec<Ask> {
-        let turn_us = now_us - now_us.rem_euclid(self.keyframe_interval_us);
+    /// The keyframes to ask for now: to begin, after a loss, and where there should be one since `due_us`.
+    pub(crate) fn keyframes_due(&mut self, now: Instant, due_us: i64, rungs: &Rungs) -> Vec<Ask> {
         let awaited: Vec<Lane> = rungs.awaited().collect();
         let mut due: BTreeMap<TrackId, u8> = BTreeMap::new();
         for lane in rungs.lanes() {
@@ -180,8 +177,10 @@ impl Pictures {
                 continue;
             };
             let is_lost = feed.assembler.needs_keyframe() || awaited.contains(&lane);
-            let is_turn = feed.key_us.is_none_or(|key| key < turn_us - EARLY_US);
-            if (is_lost || is_turn) && feed.may_ask(now) {
+            let is_due = feed
+                .key_us
+                .is_none_or(|key_us| key_us < due_us.saturating_sub(EARLY_US));
+            if (is_lost || is_due) && feed.may_ask(now) {
                 let bit = 1u8.checked_shl(lane.encoding.into()).unwrap_or(0);
                 *due.entry(lane.track).or_default() |= bit;
             }

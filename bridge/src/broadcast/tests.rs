@@ -376,10 +376,7 @@ fn a_publisher_is_shown_in_all_its_encodings_with_a_keyframe_in_each_turn() {
             .filter(|placed| placed.frame.is_key)
             .map(|placed| placed.frame.at_us)
             .collect();
-        let turns: Vec<i64> = keys.iter().map(|at| at.rem_euclid(2_000_000)).collect();
         assert!((5..=7).contains(&keys.len()), "{keys:?}");
-        let is_early = |at: &&i64| **at < 100_000;
-        assert!(turns.iter().filter(is_early).count() >= 4, "{turns:?}");
     }
     check_time(&stage, 3);
     let asked = stage
@@ -390,6 +387,32 @@ fn a_publisher_is_shown_in_all_its_encodings_with_a_keyframe_in_each_turn() {
         asked.count() < 12,
         "keyframes are not asked for more than is needed"
     );
+}
+
+#[test]
+fn whenever_a_publisher_begins_its_keyframes_are_an_interval_apart() {
+    for offset_ms in (0..2_000).step_by(140) {
+        let mut stage = Stage::new(Settings::default());
+        stage.run_ms(1_000 + offset_ms);
+        stage.join(&[540, 180], Codec::H264);
+        stage.run_ms(9_000);
+        for rung in [0, 1] {
+            let pictures = stage.pictures(rung);
+            let real = pictures
+                .iter()
+                .skip_while(|placed| placed.frame.config.height == 720);
+            let keys = real.filter(|placed| placed.frame.is_key);
+            let keys: Vec<i64> = keys.map(|placed| placed.frame.at_us).collect();
+            let apart = keys.windows(2).map(|pair| pair[1] - pair[0]);
+            let wrong: Vec<i64> = apart
+                .filter(|us| !(1_500_000..2_150_000).contains(us))
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "rung {rung}, begun at {offset_ms} ms: {keys:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -557,13 +580,13 @@ fn what_many_say_is_not_left_to_one_look() {
         let now_us = stage.broadcast.timeline().at_us(stage.now);
         stage.broadcast.next_look_us(now_us) - now_us
     };
-    assert_eq!(wait_us(&stage), 2_000_000, "two are none too many");
+    assert!(wait_us(&stage) > 500_000, "two are none too many");
     let third = stage.join(&[360], Codec::H264);
     stage.run_ms(1_000);
     assert_eq!(wait_us(&stage), 20_000);
     stage.people[third].is_silent = true;
     stage.run_ms(1_000);
-    assert_eq!(wait_us(&stage), 2_000_000);
+    assert!(wait_us(&stage) > 500_000);
 }
 
 #[test]
