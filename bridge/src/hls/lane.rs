@@ -50,6 +50,8 @@ pub(super) struct Lane {
     pub(super) pending: Vec<Frame>,
     /// When the first pending one came.
     pub(super) pending_since_us: i64,
+    /// Borders whose segments are still to be begun, of sound: it is mixed later than pictures come.
+    coming: VecDeque<Opening>,
     /// The last segment that was begun or left out.
     pub(super) last_msn: Option<u64>,
     /// It lost its place: where it begins again is a discontinuity.
@@ -131,6 +133,7 @@ impl Lane {
             held: Vec::new(),
             pending: Vec::new(),
             pending_since_us: 0,
+            coming: VecDeque::new(),
             last_msn: None,
             was_interrupted: false,
             heard_us: i64::MIN,
@@ -257,7 +260,13 @@ impl Lane {
     pub(super) fn follow_until_us(&self, border: Opening) -> i64 {
         let start = self.open.as_ref().map(|open| open.opening.start_us);
         let start_us = start.unwrap_or(border.start_us);
-        (border.start_us + FOLLOW_US).min(start_us + self.cadence.limit_us)
+        self.late_from_us(border)
+            .min(start_us + self.cadence.limit_us)
+    }
+
+    /// From when on it is too late for the segment of a border, or of one before that is still to be begun.
+    pub(super) fn late_from_us(&self, border: Opening) -> i64 {
+        self.coming.front().unwrap_or(&border).start_us + FOLLOW_US
     }
 
     /// Ends the open segment and begins the next one with `frame`.
@@ -301,7 +310,7 @@ impl Lane {
     /// Ends the open segment before the first held frame at or after a border, which begins the next one.
     ///
     /// `false`: there is no such frame yet.
-    pub(super) fn split(&mut self, opening: Opening, out: &mut VecDeque<Publication>) -> bool {
+    fn split(&mut self, opening: Opening, out: &mut VecDeque<Publication>) -> bool {
         let later = |held: &Held| held.at_us >= opening.start_us;
         let Some(index) = self.held.iter().position(later) else {
             return false;
@@ -320,6 +329,48 @@ impl Lane {
             self.hold_placed(held, out);
         }
         true
+    }
+
+    /// A border of the others. Its segment begins with what has come, or with what is still to come.
+    pub(super) fn meet(&mut self, border: Opening, out: &mut VecDeque<Publication>) {
+        if self.open.is_some() && (!self.coming.is_empty() || !self.split(border, out)) {
+            self.coming.push_back(border);
+        }
+    }
+
+    /// The last of the segments that are still to be begun and begin before a time; those before it have no frame.
+    pub(super) fn due(&mut self, at_us: i64, out: &mut VecDeque<Publication>) -> Option<Opening> {
+        let begun = self
+            .coming
+            .iter()
+            .take_while(|border| border.start_us <= at_us);
+        for _ in 1..begun.count() {
+            self.leave_out(out);
+        }
+        let border = self.coming.front().copied();
+        border.filter(|border| border.start_us <= at_us)
+    }
+
+    /// The oldest of the segments that are still to be begun has no frame.
+    fn leave_out(&mut self, out: &mut VecDeque<Publication>) {
+        let Some(border) = self.coming.pop_front() else {
+            return;
+        };
+        let end_us = self
+            .coming
+            .front()
+            .map_or(border.start_us, |next| next.start_us);
+        self.close(border.start_us, None, out);
+        self.skip(border, end_us, out);
+    }
+
+    /// Ends the open segment, and leaves out those between it and the one of the newest border.
+    pub(super) fn fall_behind(&mut self, end_us: i64, out: &mut VecDeque<Publication>) {
+        self.close(end_us, None, out);
+        while self.coming.len() > 1 {
+            self.leave_out(out);
+        }
+        self.coming.clear();
     }
 
     /// Adds a frame to the open segment. `false`: it has no place there.
@@ -418,6 +469,7 @@ impl Lane {
         self.open = None;
         self.held.clear();
         self.pending.clear();
+        self.coming.clear();
         self.last_msn = None;
         self.was_interrupted = false;
         self.heard_us = i64::MIN;
@@ -429,6 +481,7 @@ impl Lane {
     }
 
     fn open(&mut self, opening: Opening) {
+        self.coming.retain(|border| border.msn > opening.msn);
         self.last_msn = Some(opening.msn);
         self.was_interrupted = false;
         self.open = Some(Open {

@@ -12,7 +12,7 @@ use crate::fmp4::{TrackSpec, init_segment, parameter_sets};
 use crate::media::{AudioFrame, VideoCodec, VideoFrame};
 
 use super::Settings;
-use super::lane::{Cadence, FOLLOW_US, Frame, Lane};
+use super::lane::{Cadence, Frame, Lane};
 use super::publication::{Opening, Publication, RUNGS_MAX, RenditionId};
 
 #[cfg(test)]
@@ -284,8 +284,14 @@ impl Packager {
             return;
         };
         let is_change = lane.is_change(&frame);
-        if id == RenditionId::Audio && frame.at_us < border.start_us && !is_change {
-            self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
+        if is_change {
+            lane.due(i64::MAX, &mut self.out);
+        }
+        if id == RenditionId::Audio && !is_change {
+            match lane.due(frame.at_us, &mut self.out) {
+                Some(border) => self.begin_at(id, border, frame),
+                None => self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out)),
+            }
         } else if (frame.is_key || border.is_continuation)
             && (!is_change || border.is_discontinuity)
             && frame.at_us >= border.start_us - LATE_US
@@ -295,7 +301,7 @@ impl Packager {
             self.is_discontinuity_due |= is_change;
             self.counts.reconfigured += u64::from(is_change);
             self.counts.before_keyframe += u64::from(!is_change);
-            lane.close(frame.at_us, None, &mut self.out);
+            lane.fall_behind(frame.at_us, &mut self.out);
         } else {
             self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
         }
@@ -312,7 +318,9 @@ impl Packager {
         }
         let is_break = lane.is_change(&frame) || self.is_discontinuity_due;
         let age_us = frame.at_us.saturating_sub(border.start_us);
-        let is_due = age_us >= self.cadence.early_us || border.is_continuation;
+        let is_due = age_us >= self.cadence.early_us
+            // Who came since has nothing to begin with. But no segment is of a frame or two.
+            || (border.is_continuation && age_us >= self.cadence.part_us / 2);
         if frame.is_key && (is_break || is_due) && age_us > 0 {
             self.cut(frame.at_us, is_break);
             self.begin(id, frame);
@@ -366,7 +374,13 @@ impl Packager {
 
     /// Begins the segment of the newest border in a rendition.
     fn begin(&mut self, id: RenditionId, frame: Frame) {
-        let (Some(border), Some(lane)) = (self.border, self.lanes.get_mut(&id)) else {
+        if let Some(border) = self.border {
+            self.begin_at(id, border, frame);
+        }
+    }
+
+    fn begin_at(&mut self, id: RenditionId, border: Opening, frame: Frame) {
+        let Some(lane) = self.lanes.get_mut(&id) else {
             return;
         };
         let needs_map = lane.spec.as_ref() != Some(&frame.spec);
@@ -392,19 +406,17 @@ impl Packager {
             let Some(lane) = self.lanes.get_mut(&id) else {
                 continue;
             };
-            if lane
-                .open
-                .as_ref()
-                .is_some_and(|open| open.opening.msn < before.msn)
-            {
-                let end_us = (before.start_us + FOLLOW_US).min(at_us);
-                lane.close(end_us, None, &mut self.out);
+            let until_us = lane.late_from_us(before);
+            let open = lane.open.as_ref();
+            let is_due = open.is_some_and(|open| open.opening.msn < before.msn);
+            if is_due && (id != RenditionId::Audio || at_us > until_us) {
+                lane.fall_behind(until_us.min(at_us), &mut self.out);
             }
-            if lane.last_msn.is_some_and(|msn| msn < before.msn) {
+            if lane.open.is_none() && lane.last_msn.is_some_and(|msn| msn < before.msn) {
                 lane.skip(before, at_us, &mut self.out);
             }
             if id == RenditionId::Audio {
-                lane.split(border, &mut self.out);
+                lane.meet(border, &mut self.out);
                 continue;
             }
             let mut pending = std::mem::take(&mut lane.pending).into_iter();
@@ -518,7 +530,7 @@ impl Packager {
                 false => lane.follow_until_us(border),
             };
             let end_us = lane.end_of_frames_us().min(until_us);
-            lane.close(end_us, None, &mut self.out);
+            lane.fall_behind(end_us, &mut self.out);
             if lane.last_msn.is_some_and(|msn| msn < border.msn) {
                 lane.skip(border, end_us, &mut self.out);
             }

@@ -10,6 +10,7 @@ use mp4_atom::{Any, DecodeMaybe};
 use proptest::prelude::*;
 
 use super::super::Part;
+use super::super::lane::FOLLOW_US;
 use super::*;
 use crate::media::{AudioCodec, AudioConfig, VideoConfig};
 
@@ -223,6 +224,7 @@ struct Source {
     now_us: i64,
     next_sound: i64,
     has_sound: bool,
+    sound_lag_us: i64,
 }
 
 impl Source {
@@ -237,6 +239,7 @@ impl Source {
             now_us: 0,
             next_sound: 0,
             has_sound: true,
+            sound_lag_us: 20_000,
         }
     }
 
@@ -244,7 +247,7 @@ impl Source {
     fn run_until(&mut self, until_us: i64) {
         while self.now_us < until_us {
             self.now_us = (self.now_us + 10_000).min(until_us);
-            while self.has_sound && self.next_sound * 20_000 + 20_000 <= self.now_us {
+            while self.has_sound && self.next_sound * 20_000 + self.sound_lag_us <= self.now_us {
                 self.packager
                     .push_audio(self.now_us, sound(self.next_sound));
                 self.next_sound += 1;
@@ -313,6 +316,62 @@ fn an_even_source_gives_even_segments_and_parts() {
             before_keyframe: 5,
             ..Counts::default()
         }
+    );
+}
+
+#[test]
+fn sound_that_comes_late_has_every_segment_of_a_picture_that_changes_soon_after_a_border() {
+    for (border_us, apart_ms) in [
+        (4_001_000, 10),
+        (4_000_000, 10),
+        (4_000_000, 66),
+        (4_000_000, 400),
+    ] {
+        let mut source = Source::new();
+        source.sound_lag_us = 120_000;
+        source.show_evenly(&video_config(640), 0, 3_990_000);
+        source.show(0, picture(&video_config(640), border_us, true), 5_000);
+        source.packager.discontinue();
+        let change_us = border_us + apart_ms * 1_000;
+        source.show_evenly(&video_config(320), change_us, 8_000_000 + change_us);
+        let tape = source.finish();
+        let (sounds, pictures) = (tape.of(AUDIO), tape.of(TOP));
+        assert_eq!(sounds.len(), pictures.len(), "{apart_ms}");
+        assert_eq!(pictures[3].opening.start_us, change_us);
+        let gaps = sounds.iter().filter(|cut| cut.is_gap).count();
+        // Less than a frame of sound is none.
+        assert_eq!(gaps, usize::from(border_us % 20_000 > 0), "{apart_ms}");
+        let ends = sounds.windows(2).map(|pair| {
+            let (cut, next) = (&pair[0], &pair[1]);
+            next.opening.start_us - cut.opening.start_us - cut.duration_us.unwrap()
+        });
+        assert!(
+            ends.clone().all(|off_us| (0..20_000).contains(&off_us)),
+            "{apart_ms}: {:?}",
+            ends.collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn a_keyframe_just_after_a_border_without_one_begins_no_segment() {
+    let mut source = Source::new();
+    let config = video_config(640);
+    for index in 0..150 {
+        let at_us = index * 1_000_000 / 30;
+        source.show(0, picture(&config, at_us, index == 0 || index == 98), 5_000);
+    }
+    let tape = source.finish();
+    let starts: Vec<i64> = tape
+        .of(TOP)
+        .iter()
+        .map(|cut| cut.opening.start_us)
+        .collect();
+    assert!(
+        starts
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] >= PART_US / 2),
+        "{starts:?}"
     );
 }
 

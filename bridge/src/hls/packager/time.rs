@@ -99,7 +99,7 @@ impl Packager {
             };
             let until_us = lane.follow_until_us(border);
             if lane.settled_us(now_us) > until_us {
-                lane.close(until_us, None, &mut self.out);
+                lane.fall_behind(until_us, &mut self.out);
             }
         }
     }
