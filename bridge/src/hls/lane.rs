@@ -101,6 +101,8 @@ pub(super) const FOLLOW_US: i64 = 500_000;
 /// A part is cut without waiting for the frame after it this long after its end, the usual lag aside:
 /// at 25 frames a second and more it is out 80 ms after its newest frame, whatever comes next.
 const PATIENCE_US: i64 = 40_000;
+/// A picture is left out when it is so much later than pictures are, what they vary by aside.
+const LEFT_OUT_US: i64 = 5_000;
 /// What comes later than this is no lag but a hole.
 const LAG_US_MAX: i64 = 400_000;
 /// A rendition without frames for this long does not lead. Still screens send a picture when they are
@@ -243,6 +245,17 @@ impl Lane {
         let missing_us = full_from_us(open.end_of_slot(self.cadence.part_us), usual_us) - last_us;
         let frames = (missing_us + usual_us - 1).div_euclid(usual_us).max(1);
         Some(last_us + frames * usual_us)
+    }
+
+    /// The picture that would fill the part is later than pictures are: its source has left it out.
+    fn is_left_out(&self, now_us: i64) -> bool {
+        let usual_us = self.usual_interval_us();
+        let at_us = usual_us.and_then(|usual_us| self.filling_us(usual_us));
+        let (Some(at_us), Some((lag_us, varies_us))) = (at_us, self.usual_lag) else {
+            return false;
+        };
+        let is_picture = self.id != RenditionId::Audio;
+        is_picture && now_us >= at_us + lag_us + 2 * varies_us + LEFT_OUT_US
     }
 
     /// This frame needs another initialisation segment than those before.
@@ -435,12 +448,14 @@ impl Lane {
         });
     }
 
-    /// Cuts the part whose time is over, if nothing more can come into it.
+    /// Cuts the part whose time is over, if nothing more can come into it, or is likely to: what comes all the same is in
+    /// the next one.
     pub(super) fn cut_due_part(&mut self, now_us: i64, out: &mut VecDeque<Publication>) {
         let settled_us = self.settled_us(now_us);
         let part_us = self.cadence.part_us;
         let Some(open) = &self.open else { return };
-        if self.held.is_empty() || settled_us < open.end_of_slot(part_us) {
+        let is_over = settled_us >= open.end_of_slot(part_us) || self.is_left_out(now_us);
+        if self.held.is_empty() || !is_over {
             return;
         }
         self.publish(None, None, out);

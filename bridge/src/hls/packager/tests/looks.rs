@@ -53,3 +53,17 @@ fn it_is_looked_at_when_a_part_is_whole_and_seldom_else() {
     // Five times a second for pictures and five times for sound, were nothing ever late.
     assert!(looks < 14 * 20, "{looks}");
 }
+
+#[test]
+fn a_part_whose_last_picture_was_left_out_does_not_wait_for_the_next_one() {
+    // Keyframes are there.
+    let (looks, late) = looked_at(|index| index % 13 != 5 || index % 60 == 0);
+    assert!(late.len() >= 95, "{}", late.len());
+    let settled = late.get(10..).unwrap();
+    assert!(
+        settled.iter().all(|us| (0..=60_000).contains(us)),
+        "{settled:?}"
+    );
+    assert!(settled.iter().any(|us| *us > 30_000), "{settled:?}");
+    assert!(looks < 18 * 20, "{looks}");
+}
