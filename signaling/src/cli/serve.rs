@@ -1,12 +1,14 @@
 //! `plenum serve`: starts the server, prints the join link of `--dev`, waits for the end.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::num::NonZero;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -44,8 +46,18 @@ pub(super) fn run(options: &Serve) -> Result<()> {
     } else {
         None
     };
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let runtime = start_runtime().context("cannot start the async runtime")?;
     runtime.block_on(serve(options, config, certificate))
+}
+
+/// Has a thread for every other core: media has one for each, and what is served here is mostly waited for. Every thread
+/// more makes each wake-up dearer, as the last one that finds work wakes another one to look for more.
+fn start_runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / 2).max(1))
+        .enable_all()
+        .build()
 }
 
 fn start_log(config: &Config) -> Result<()> {
@@ -53,8 +65,8 @@ fn start_log(config: &Config) -> Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| format!("log.level: {level}"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     log.try_init().map_err(|error| anyhow::anyhow!("{error}"))
 }
 
