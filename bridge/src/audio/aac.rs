@@ -172,12 +172,14 @@ fn from_i16(value: i16) -> f32 {
     f32::from(value) / 32_768.0
 }
 
+/// The nearest whole number: halves are rounded up. `f32::round` is a call where SSE 4.1 is not certain.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "clamped before; float to integer saturates"
 )]
 fn to_i16(value: f32) -> i16 {
-    (value * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16
+    let above = (value * 32_768.0 + 32_768.5).clamp(0.0, 65_535.0);
+    (above as i32 - 32_768) as i16
 }
 
 /// The longest that makes sense, with a channel layout of its own.

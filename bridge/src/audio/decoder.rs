@@ -1,5 +1,7 @@
 //! Opus packets of one participant become samples; what is missing is concealed, then silent.
 
+use std::collections::VecDeque;
+
 use opus::Channels;
 
 use super::source::{Placed, Source};
@@ -8,8 +10,14 @@ use super::{Sample, us_to_samples};
 /// The decoder of one participant.
 #[derive(Debug)]
 pub(super) struct Decoder {
+    /// Of one channel, which is half the work, until a packet has two.
     opus: opus::Decoder,
+    channels: Channels,
+    /// What that one channel has.
+    mono: Vec<f32>,
     pcm: Vec<Sample>,
+    /// The last packets, oldest first: a decoder that begins here begins with them.
+    last: VecDeque<Vec<u8>>,
     /// When the next packet's first sample is heard if nothing is lost.
     expected_us: Option<i64>,
     /// The sender has nothing to say: packets that say so are not decoded, holes are no loss.
@@ -32,8 +40,11 @@ pub(super) struct Decoded {
 impl Decoder {
     pub(super) fn new() -> Result<Self, opus::Error> {
         Ok(Self {
-            opus: opus::Decoder::new(super::SAMPLE_RATE, Channels::Stereo)?,
+            opus: opus::Decoder::new(super::SAMPLE_RATE, Channels::Mono)?,
+            channels: Channels::Mono,
+            mono: vec![0.0; PACKET_MAX],
             pcm: vec![[0.0; 2]; PACKET_MAX],
+            last: VecDeque::new(),
             expected_us: None,
             is_quiet: false,
         })
@@ -54,6 +65,10 @@ impl Decoder {
             decoded.is_late = true;
             return decoded;
         }
+        if self.widen(packet).is_err() {
+            decoded.is_bad = true;
+            return decoded;
+        }
         if gap_us >= HOLE_US {
             decoded.concealed = self.conceal(gap_us, (packet, length), source);
         }
@@ -68,7 +83,36 @@ impl Decoder {
             Some(samples) => decoded.placed = source.push(position(at_us), samples),
             None => decoded.is_bad = true,
         }
+        self.remember(packet);
         decoded
+    }
+
+    fn remember(&mut self, packet: &[u8]) {
+        if self.channels == Channels::Mono {
+            let oldest = self.last.len() >= WARM_UP;
+            let mut last = oldest
+                .then(|| self.last.pop_front())
+                .flatten()
+                .unwrap_or_default();
+            last.clear();
+            last.extend_from_slice(packet);
+            self.last.push_back(last);
+        }
+    }
+
+    /// From the first packet with two channels on (RFC 6716 §3.1) both are decoded, by a decoder that has heard the last
+    /// packets too, so that nothing clicks.
+    fn widen(&mut self, packet: &[u8]) -> Result<(), opus::Error> {
+        let is_wide = self.channels == Channels::Stereo;
+        if is_wide || opus::packet::get_nb_channels(packet)? == Channels::Mono {
+            return Ok(());
+        }
+        self.opus = opus::Decoder::new(super::SAMPLE_RATE, Channels::Stereo)?;
+        self.channels = Channels::Stereo;
+        for packet in std::mem::take(&mut self.last) {
+            self.decode(&packet, PACKET_MAX, false);
+        }
+        Ok(())
     }
 
     /// Fills a hole before a packet: up to 60 ms, the rest stays silent. How many samples were made up.
@@ -107,10 +151,21 @@ impl Decoder {
 
     fn decode(&mut self, packet: &[u8], room: usize, is_repeat: bool) -> Option<&[Sample]> {
         let room = self.pcm.get_mut(..room)?;
-        let decoded = self
-            .opus
-            .decode_float(packet, room.as_flattened_mut(), is_repeat);
-        let samples = self.pcm.get_mut(..decoded.ok()?)?;
+        let count = match self.channels {
+            Channels::Stereo => {
+                let values = room.as_flattened_mut();
+                self.opus.decode_float(packet, values, is_repeat).ok()?
+            }
+            Channels::Mono => {
+                let values = self.mono.get_mut(..room.len())?;
+                let count = self.opus.decode_float(packet, values, is_repeat).ok()?;
+                for (sample, value) in room.iter_mut().zip(values).take(count) {
+                    *sample = [*value; 2];
+                }
+                count
+            }
+        };
+        let samples = self.pcm.get_mut(..count)?;
         for value in samples.as_flattened_mut() {
             // Garbage that decodes may be anything, and must not outshout the others for long.
             *value = if value.is_nan() {
@@ -143,6 +198,9 @@ fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// How many packets tell a decoder how loud each band is: that is coded as differences, of which each frame keeps less
+/// (RFC 6716 §4.3.2.1).
+const WARM_UP: usize = 8;
 /// 120 ms (RFC 6716 §2.1.4).
 const PACKET_MAX: usize = 5_760;
 /// libopus makes up multiples of 2.5 ms.

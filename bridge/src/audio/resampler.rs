@@ -45,6 +45,9 @@ impl Resampler {
         self.history.extend_from_slice(input);
         let step = fixed(self.ratio * (1.0 - correction));
         let mut position = self.position;
+        if step == WHOLE && fraction(position) == 0 && self.filter.passes_whole() {
+            position += self.pass(whole(position), out);
+        }
         while let Some(window) = self
             .history
             .get(whole(position)..)
@@ -60,6 +63,16 @@ impl Resampler {
         let used = whole(position).min(self.history.len());
         self.history.drain(..used);
         self.position = position - (u64::try_from(used).unwrap_or(0) << 32);
+    }
+
+    /// Gives out all samples whose windows are whole, unchanged; how far that goes, in 2^-32 of a sample.
+    fn pass(&self, from: usize, out: &mut Vec<Sample>) -> u64 {
+        let end = (self.history.len() + 1).saturating_sub(TAPS);
+        let Some(unchanged) = self.history.get(from + BEHIND..end + BEHIND) else {
+            return 0;
+        };
+        out.extend_from_slice(unchanged);
+        u64::try_from(unchanged.len()).unwrap_or(0) << 32
     }
 }
 
@@ -88,9 +101,14 @@ impl Filter {
         }
     }
 
+    /// Between no two samples it is the sample.
+    fn passes_whole(&self) -> bool {
+        self.phases.first().is_some_and(|taps| taps[BEHIND] == 1.0)
+    }
+
     /// The value `fraction` (of 2^32) after the sample in the middle of the window.
     fn apply(&self, window: &[Sample; TAPS], fraction: u32) -> Sample {
-        if fraction == 0 && self.phases.first().is_some_and(|taps| taps[BEHIND] == 1.0) {
+        if fraction == 0 && self.passes_whole() {
             return window[BEHIND];
         }
         let phase = fraction >> (32 - PHASES.ilog2());

@@ -86,6 +86,12 @@ impl Source {
         let correction = run.pace.correct(error.unwrap_or(0.0), count(samples));
         self.resampled.clear();
         run.resampler.push(samples, correction, &mut self.resampled);
+        let is_plain = run.fading == 0 && self.end >= self.start;
+        if is_plain {
+            self.end += to_i64(self.resampled.len());
+            self.buffer.extend(&self.resampled);
+            return placed;
+        }
         for sample in &self.resampled {
             self.end += 1;
             if self.end <= self.start {
@@ -123,7 +129,16 @@ impl Source {
         }
         let available = self.buffer.len().min(TICK_SAMPLES);
         let is_heard = available > 0 && (self.gain > 0.0 || self.gain_wanted > 0.0);
-        for (sum, sample) in tick.iter_mut().zip(self.buffer.drain(..available)) {
+        let samples = self.buffer.drain(..available);
+        if self.gain == 1.0 && self.gain_wanted == 1.0 {
+            for (sum, sample) in tick.iter_mut().zip(samples) {
+                sum[0] += sample[0];
+                sum[1] += sample[1];
+            }
+            self.start = next;
+            return is_heard;
+        }
+        for (sum, sample) in tick.iter_mut().zip(samples) {
             let step = (self.gain_wanted - self.gain).clamp(-FADE_STEP, FADE_STEP);
             self.gain += step;
             sum[0] += sample[0] * self.gain;
@@ -193,6 +208,10 @@ const AHEAD_MAX: f64 = 96_000.0;
 
 fn to_f64(samples: i64) -> f64 {
     samples as f64
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn count(samples: &[Sample]) -> f64 {

@@ -5,6 +5,7 @@
 )]
 
 mod chain;
+mod decoding;
 mod hostile;
 #[cfg(feature = "aac-fdk")]
 mod ingest;
