@@ -22,9 +22,7 @@ use crate::hls::{self, Packager};
 use crate::listing::{BroadcastId, Ending, Listing};
 use crate::media::{AudioCodec, VideoCodec};
 use crate::program::Follow;
-use crate::recording::{
-    Recorder, RecordingId, RecordingSpec, RecordingState, Recordings, StartError,
-};
+use crate::recording::{Recorder, RecordingId, RecordingSpec, Recordings, StartError};
 use crate::rtmp::{Admitted, Media, PushRefused, PushSettings, Pusher, Takes, Target, TargetError};
 
 /// Orders that wait for the thread.
@@ -207,7 +205,7 @@ impl Bridge {
         let running = || {
             entries
                 .values()
-                .filter(|entry| entry.listing.ending().is_none())
+                .filter(|entry| self.is_carried(&entry.listing))
         };
         if running().count() >= self.settings.broadcasts_max {
             return Err(BeginError::TooMany);
@@ -474,22 +472,33 @@ impl Bridge {
         let (mut is_broadcast, mut is_recorded) = (false, false);
         for entry in running {
             is_broadcast |= entry.listing.hls.is_some() || !entry.listing.targets().is_empty();
-            is_recorded |= entry.listing.recording.is_some();
+            is_recorded |= self.is_recording(&entry.listing);
         }
         let mut takes = lock(&self.takes);
-        if let Some(recordings) = &self.recordings {
-            takes.retain(|id, _| {
-                let state = recordings.get(id).map(|recording| recording.state);
-                matches!(
-                    state,
-                    Some(RecordingState::Starting | RecordingState::Recording)
-                )
-            });
-        }
+        takes.retain(|id, _| self.is_written(id));
         (
             is_broadcast,
             is_recorded || takes.values().any(|of| *of == room),
         )
+    }
+
+    /// It goes on. Where it was only recorded it ends with its recording, but is looked at some moments later.
+    fn is_carried(&self, listing: &Listing) -> bool {
+        let is_carried =
+            || listing.hls.is_some() || !listing.targets().is_empty() || self.is_recording(listing);
+        listing.ending().is_none() && is_carried()
+    }
+
+    fn is_recording(&self, listing: &Listing) -> bool {
+        let recording = listing.recording.as_ref();
+        recording.is_some_and(|id| self.is_written(id))
+    }
+
+    /// Something may still come into a recording.
+    fn is_written(&self, id: &RecordingId) -> bool {
+        let recordings = self.recordings.as_ref();
+        let recording = recordings.and_then(|recordings| recordings.get(id));
+        recording.is_some_and(|recording| recording.state.is_open())
     }
 
     /// An encoder has a connection at present.

@@ -141,6 +141,13 @@ pub enum RecordingState {
     Failed,
 }
 
+impl RecordingState {
+    /// Something may still come into it.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Starting | Self::Recording)
+    }
+}
+
 /// Why a recording failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

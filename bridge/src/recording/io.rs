@@ -192,7 +192,9 @@ impl Recordings {
     /// Stops a recording; its files are finished in the background. `false`: it does not run.
     pub fn stop(&self, id: &RecordingId) -> bool {
         let entries = self.shared.entries();
-        let control = entries.get(id).and_then(|entry| entry.control.as_ref());
+        let open = entries.get(id);
+        let open = open.filter(|entry| entry.sheet.recording.state.is_open());
+        let control = open.and_then(|entry| entry.control.as_ref());
         control.inspect(|control| control.stop()).is_some()
     }
 

@@ -103,6 +103,12 @@ async fn a_program_is_recorded_stopped_downloaded_and_deleted() {
     .await;
     let stop = format!("POST {path}/stop");
     assert_eq!(api.ask(&stop, "").await.status, 204);
+    // As soon as nothing more comes into it there may be another one.
+    while api.get(&path).await["state"] == "recording" {}
+    let next = api.ask(&format!("POST {RECORDINGS}"), "{}").await;
+    assert_eq!(next.status, 201, "{next:?}");
+    let stop_next = format!("POST {}/stop", path_of(&next.json()));
+    assert_eq!(api.ask(&stop_next, "").await.status, 204);
     ann.hear_of(|told| told["patch"]["recording"] == json!(false))
         .await;
     let ready = eventually(async || api.get(&path).await, |now| now["state"] == "ready").await;
