@@ -1,5 +1,6 @@
 //! Whole sources are cut here; what comes out must hold for any of them.
 
+mod borders;
 mod looks;
 
 use std::io::Cursor;
@@ -10,7 +11,6 @@ use mp4_atom::{Any, DecodeMaybe};
 use proptest::prelude::*;
 
 use super::super::Part;
-use super::super::lane::FOLLOW_US;
 use super::*;
 use crate::media::{AudioCodec, AudioConfig, VideoConfig};
 
@@ -320,62 +320,6 @@ fn an_even_source_gives_even_segments_and_parts() {
 }
 
 #[test]
-fn sound_that_comes_late_has_every_segment_of_a_picture_that_changes_soon_after_a_border() {
-    for (border_us, apart_ms) in [
-        (4_001_000, 10),
-        (4_000_000, 10),
-        (4_000_000, 66),
-        (4_000_000, 400),
-    ] {
-        let mut source = Source::new();
-        source.sound_lag_us = 120_000;
-        source.show_evenly(&video_config(640), 0, 3_990_000);
-        source.show(0, picture(&video_config(640), border_us, true), 5_000);
-        source.packager.discontinue();
-        let change_us = border_us + apart_ms * 1_000;
-        source.show_evenly(&video_config(320), change_us, 8_000_000 + change_us);
-        let tape = source.finish();
-        let (sounds, pictures) = (tape.of(AUDIO), tape.of(TOP));
-        assert_eq!(sounds.len(), pictures.len(), "{apart_ms}");
-        assert_eq!(pictures[3].opening.start_us, change_us);
-        let gaps = sounds.iter().filter(|cut| cut.is_gap).count();
-        // Less than a frame of sound is none.
-        assert_eq!(gaps, usize::from(border_us % 20_000 > 0), "{apart_ms}");
-        let ends = sounds.windows(2).map(|pair| {
-            let (cut, next) = (&pair[0], &pair[1]);
-            next.opening.start_us - cut.opening.start_us - cut.duration_us.unwrap()
-        });
-        assert!(
-            ends.clone().all(|off_us| (0..20_000).contains(&off_us)),
-            "{apart_ms}: {:?}",
-            ends.collect::<Vec<_>>()
-        );
-    }
-}
-
-#[test]
-fn a_keyframe_just_after_a_border_without_one_begins_no_segment() {
-    let mut source = Source::new();
-    let config = video_config(640);
-    for index in 0..150 {
-        let at_us = index * 1_000_000 / 30;
-        source.show(0, picture(&config, at_us, index == 0 || index == 98), 5_000);
-    }
-    let tape = source.finish();
-    let starts: Vec<i64> = tape
-        .of(TOP)
-        .iter()
-        .map(|cut| cut.opening.start_us)
-        .collect();
-    assert!(
-        starts
-            .windows(2)
-            .all(|pair| pair[1] - pair[0] >= PART_US / 2),
-        "{starts:?}"
-    );
-}
-
-#[test]
 fn a_part_is_out_80_ms_after_its_newest_frame() {
     for fps in [25, 30, 60] {
         let mut source = Source::new();
@@ -402,61 +346,6 @@ fn a_part_does_not_wait_for_a_picture_that_never_comes() {
     source.run_until(260_000);
     assert_eq!(source.tape.of(TOP)[0].parts.len(), 1);
     source.finish();
-}
-
-#[test]
-fn with_keyframes_too_seldom_the_picture_goes_on_and_a_segment_begins_with_each() {
-    let mut source = Source::new();
-    let config = video_config(640);
-    for index in 0..400 {
-        let is_key = index == 0 || index == 200;
-        source.show(0, picture(&config, index * 33_333, is_key), 5_000);
-    }
-    let counts = source.packager.counts();
-    let tape = source.finish();
-    let cuts = tape.of(TOP);
-    let frames: u32 = cuts
-        .iter()
-        .flat_map(|cut| &cut.parts)
-        .map(|part| part.frame_count)
-        .sum();
-    assert_eq!(frames, 400, "nothing is left out: {counts:?}");
-    let begun: Vec<(bool, bool)> = cuts
-        .iter()
-        .map(|cut| (cut.opening.is_continuation, cut.parts[0].is_independent))
-        .collect();
-    let (key, between) = ((false, true), (true, false));
-    assert_eq!(begun, [key, between, between, key, between, between]);
-    assert_eq!(cuts[3].opening.start_us, 200 * 33_333);
-    assert!(
-        cuts.iter()
-            .all(|cut| !cut.is_gap && !cut.opening.is_discontinuity)
-    );
-    assert!(
-        cuts.iter()
-            .all(|cut| cut.duration_us.is_some_and(|us| us < 3_500_000))
-    );
-    assert!(tape.of(AUDIO).iter().all(|cut| !cut.is_gap));
-}
-
-#[test]
-fn another_configuration_is_a_discontinuity_with_another_map_at_once() {
-    let mut source = Source::new();
-    source.show_evenly(&video_config(640), 0, 2_500_000);
-    source.show_evenly(&video_config(320), 2_500_000, 5_000_000);
-    let tape = source.finish();
-    let cuts = tape.of(TOP);
-    let maps: Vec<u32> = cuts.iter().map(|cut| cut.opening.map).collect();
-    assert_eq!(maps, [1, 1, 2, 2]);
-    let breaks: Vec<bool> = cuts
-        .iter()
-        .map(|cut| cut.opening.is_discontinuity)
-        .collect();
-    assert_eq!(breaks, [false, false, true, false]);
-    assert_eq!(cuts[2].opening.start_us, 2_500_000);
-    let sound = tape.of(AUDIO);
-    assert!(sound[2].opening.is_discontinuity);
-    assert_eq!(sound[2].opening.map, 1);
 }
 
 /// How long after its newest frame each part came, in microseconds; pictures come 20 ms late.
@@ -515,143 +404,6 @@ fn frames_at_odd_times_are_all_there() {
         delays.iter().all(|delay| (0..150_000).contains(delay)),
         "{delays:?}"
     );
-}
-
-#[test]
-fn another_source_of_the_same_kind_is_a_discontinuity_when_told() {
-    let mut source = Source::new();
-    let config = video_config(640);
-    source.show_evenly(&config, 0, 2_500_000);
-    source.packager.discontinue();
-    source.show_evenly(&config, 2_500_000, 3_000_000);
-    let tape = source.finish();
-    let cuts = tape.of(TOP);
-    assert_eq!(cuts[2].opening.start_us, 2_500_000);
-    assert!(cuts[2].opening.is_discontinuity);
-    assert_eq!(cuts[2].opening.discontinuities, 1);
-    assert_eq!(cuts[2].opening.map, 1);
-}
-
-/// Both rungs for eight seconds; the smaller one's keyframes are `later_us` after the larger one's.
-fn two_rungs(later_us: i64) -> Tape {
-    let mut source = Source::new();
-    let configs = [video_config(640), video_config(320)];
-    let mut frames = Vec::new();
-    for index in 0..240 {
-        let at_us = 100_000 + index * 33_333;
-        let later = (later_us + 33_332) / 33_333;
-        frames.push((at_us, 0, index % 60 == 0));
-        let is_key = (index - later) % 60 == 0;
-        frames.push((at_us + later_us % 33_333, 1, is_key));
-    }
-    frames.sort_unstable();
-    for (at_us, rung, is_key) in frames {
-        let config = &configs[usize::from(rung)];
-        source.show(rung, picture(config, at_us, is_key), 5_000);
-    }
-    source.finish()
-}
-
-#[test]
-fn rungs_share_borders_where_each_has_its_keyframe() {
-    for later_us in [0, 10_000, 66_666, 300_000, -66_666] {
-        let tape = two_rungs(later_us);
-        let (top, low) = (tape.of(TOP), tape.of(RenditionId::Video(1)));
-        assert!(low.len() >= 3, "{later_us}: {low:?}");
-        for low in low.iter().filter(|cut| !cut.is_gap).skip(1) {
-            let msn = low.opening.msn;
-            let Some(top) = top.iter().find(|cut| cut.opening.msn == msn) else {
-                continue;
-            };
-            let apart_us = low.opening.start_us - top.opening.start_us;
-            assert!(apart_us.abs() <= FOLLOW_US, "{later_us}: {apart_us}");
-        }
-    }
-}
-
-#[test]
-fn a_rung_that_comes_late_joins_with_the_same_numbers() {
-    let mut source = Source::new();
-    let (top, low) = (video_config(640), video_config(320));
-    source.show_evenly(&top, 0, 4_500_000);
-    for index in 135..300 {
-        let at_us = index * 1_000_000 / 30;
-        source.show(0, picture(&top, at_us, index % 60 == 0), 5_000);
-        source.show(1, picture(&low, at_us + 1000, index % 60 == 0), 5_000);
-    }
-    let tape = source.finish();
-    let low = tape.of(RenditionId::Video(1));
-    assert_eq!(low[0].opening.msn, 3);
-    assert_eq!(low[0].opening.start_us, 6_001_000);
-}
-
-#[test]
-fn a_rung_that_is_gone_leaves_gaps_and_the_next_one_leads() {
-    let mut source = Source::new();
-    let (top, low) = (video_config(640), video_config(320));
-    for index in 0..420 {
-        let at_us = index * 1_000_000 / 30;
-        let is_key = index % 60 == 0;
-        if index < 150 {
-            source.show(0, picture(&top, at_us, is_key), 5_000);
-        }
-        source.show(1, picture(&low, at_us + 1000, is_key), 5_000);
-    }
-    let tape = source.finish();
-    assert!(tape.of(TOP).last().unwrap().is_gap);
-    let low = tape.of(RenditionId::Video(1));
-    assert!(low.iter().all(|cut| !cut.is_gap), "{low:?}");
-    assert_eq!(
-        low.last().unwrap().opening.msn,
-        tape.of(TOP).last().unwrap().opening.msn
-    );
-}
-
-#[test]
-fn sound_alone_begins_after_a_second_and_time_makes_its_borders() {
-    let mut source = Source::new();
-    source.run_until(8_000_000);
-    let tape = source.finish();
-    let cuts = tape.of(AUDIO);
-    assert_eq!(cuts.len(), 4);
-    for cut in &cuts[..3] {
-        assert_eq!(cut.duration_us, Some(2_000_000));
-        assert_eq!(cut.parts.len(), 10);
-    }
-}
-
-#[test]
-fn pictures_alone_and_late_sound() {
-    let mut source = Source::new();
-    source.has_sound = false;
-    let config = video_config(640);
-    source.show_evenly(&config, 0, 5_000_000);
-    source.has_sound = true;
-    for index in 150..300 {
-        let at_us = index * 1_000_000 / 30;
-        source.show(0, picture(&config, at_us, index % 60 == 0), 5_000);
-    }
-    let tape = source.finish();
-    assert_eq!(tape.of(TOP).len(), 5);
-    assert_eq!(tape.of(AUDIO)[0].opening.msn, 2);
-    assert_eq!(tape.of(AUDIO).len(), 3);
-}
-
-#[test]
-fn a_source_that_leaves_and_returns_begins_anew_at_its_keyframe() {
-    let mut source = Source::with(&Settings {
-        holds_picture: false,
-        ..Settings::default()
-    });
-    let config = video_config(640);
-    source.show_evenly(&config, 0, 3_000_000);
-    source.run_until(11_000_000);
-    source.show_evenly(&config, 11_100_000, 14_000_000);
-    let tape = source.finish();
-    let back = tape.of(TOP).iter().find(|cut| cut.opening.is_discontinuity);
-    assert_eq!(back.unwrap().opening.start_us, 11_100_000);
-    assert!(tape.of(TOP).iter().any(|cut| cut.is_gap));
-    assert!(tape.of(AUDIO).iter().all(|cut| !cut.is_gap));
 }
 
 #[test]
