@@ -89,11 +89,9 @@ impl Decoder {
 
     fn remember(&mut self, packet: &[u8]) {
         if self.channels == Channels::Mono {
-            let oldest = self.last.len() >= WARM_UP;
-            let mut last = oldest
-                .then(|| self.last.pop_front())
-                .flatten()
-                .unwrap_or_default();
+            let is_full = self.last.len() >= WARM_UP;
+            let oldest = is_full.then(|| self.last.pop_front()).flatten();
+            let mut last = oldest.unwrap_or_default();
             last.clear();
             last.extend_from_slice(packet);
             self.last.push_back(last);

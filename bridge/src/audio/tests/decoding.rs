@@ -87,9 +87,11 @@ fn the_first_packet_with_two_channels_goes_on_where_one_was_without_a_click() {
         "{}",
         apart(&both, change)
     );
-    let (_, steepest) = both.0.windows(2).fold((0.0, 0.0_f32), |(_, most), pair| {
-        (0.0, most.max((pair[1][0] - pair[0][0]).abs()))
-    });
+    let steps = both
+        .0
+        .windows(2)
+        .map(|pair| (pair[1][0] - pair[0][0]).abs());
+    let steepest = steps.fold(0.0, f32::max);
     assert!(steepest < 0.04, "{steepest}");
     let right = both
         .0
