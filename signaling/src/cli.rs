@@ -8,6 +8,7 @@ mod broadcast;
 mod client;
 mod doctor;
 mod remote;
+mod runtime;
 mod serve;
 mod token;
 

@@ -2,18 +2,16 @@
 
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::num::NonZero;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::token::join_link;
-use super::{NO_KEYS, Serve, print, unix_time};
+use super::{NO_KEYS, Serve, print, runtime, unix_time};
 use crate::auth::{self, Claims, LIFETIME_MAX_S, PlenumClaim, VideoGrant};
 use crate::candidates::{Concern, Offered};
 use crate::config::{Config, Secret};
@@ -46,18 +44,8 @@ pub(super) fn run(options: &Serve) -> Result<()> {
     } else {
         None
     };
-    let runtime = start_runtime().context("cannot start the async runtime")?;
+    let runtime = runtime::start().context("cannot start the async runtime")?;
     runtime.block_on(serve(options, config, certificate))
-}
-
-/// Has a thread for every other core: media has one for each, and what is served here is mostly waited for. Every thread
-/// more makes each wake-up dearer, as the last one that finds work wakes another one to look for more.
-fn start_runtime() -> io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores / 2).max(1))
-        .enable_all()
-        .build()
 }
 
 fn start_log(config: &Config) -> Result<()> {
