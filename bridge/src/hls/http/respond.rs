@@ -46,6 +46,9 @@ pub(super) enum Problem {
     Range { bytes: usize },
 }
 
+/// An answer has no more of them, with those that the server adds: it would have to make room twice.
+const HEADERS: usize = 12;
+
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 impl Asked {
@@ -122,6 +125,7 @@ impl Asked {
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
+        *headers = HeaderMap::with_capacity(HEADERS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(
