@@ -3,6 +3,7 @@
 //! Frames go into a [`Packager`], which is pure; what it gives out ([`Publication`]) a [`Broadcast`] keeps
 //! in memory; [`routes`] serves it, by names it looks up in tables. `http.rs` and `http/` are I/O.
 
+mod arrivals;
 mod broadcast;
 mod http;
 mod lane;

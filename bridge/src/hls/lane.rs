@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::arrivals::Arrivals;
 use super::publication::{Opening, Part, Publication, RenditionId};
 use crate::fmp4::{AudioClock, Fragment, Sample, TrackSpec, VIDEO_TIMESCALE, VideoClock};
 
@@ -56,14 +57,7 @@ pub(super) struct Lane {
     pub(super) last_msn: Option<u64>,
     /// It lost its place: where it begins again is a discontinuity.
     pub(super) was_interrupted: bool,
-    /// When the last frame came.
-    heard_us: i64,
-    /// How long after its time a frame comes, at worst of late.
-    lag_us: i64,
-    /// How long it usually takes, and how much that varies.
-    usual_lag: Option<(i64, i64)>,
-    intervals: VecDeque<i64>,
-    last_at_us: Option<i64>,
+    pub(super) arrivals: Arrivals,
     /// Of pictures: the last keyframe.
     key: Option<Frame>,
     /// The last keyframe was shown again, so only another one can follow.
@@ -98,18 +92,6 @@ enum Clock {
 
 /// This long after a border the others must have begun their segments.
 pub(super) const FOLLOW_US: i64 = 500_000;
-/// A part is cut without waiting for the frame after it this long after its end, the usual lag aside:
-/// at 25 frames a second and more it is out 80 ms after its newest frame, whatever comes next.
-const PATIENCE_US: i64 = 40_000;
-/// A picture is left out when it is so much later than pictures are, what they vary by aside.
-const LEFT_OUT_US: i64 = 5_000;
-/// What comes later than this is no lag but a hole.
-const LAG_US_MAX: i64 = 400_000;
-/// A rendition without frames for this long does not lead. Still screens send a picture when they are
-/// asked for a keyframe, which is every two seconds.
-const SILENCE_US: i64 = 2_500_000;
-/// How many distances between frames are remembered.
-const INTERVALS_MAX: usize = 8;
 /// No source sends as many frames in a part.
 const HELD_MAX: usize = 1024;
 /// How far apart held pictures are.
@@ -138,38 +120,10 @@ impl Lane {
             coming: VecDeque::new(),
             last_msn: None,
             was_interrupted: false,
-            heard_us: i64::MIN,
-            lag_us: 0,
-            usual_lag: None,
-            intervals: VecDeque::new(),
-            last_at_us: None,
+            arrivals: Arrivals::new(),
             key: None,
             is_holding: false,
             end_us: 0,
-        }
-    }
-
-    /// Learns from a frame how late they come and how far they are apart.
-    pub(super) fn observe(&mut self, now_us: i64, frame: &Frame) {
-        let lag_us = now_us.saturating_sub(frame.at_us).clamp(0, LAG_US_MAX);
-        self.lag_us = lag_us.max(self.lag_us - self.lag_us / 32);
-        self.usual_lag = Some(match self.usual_lag {
-            None => (lag_us, 0),
-            Some((usual_us, varies_us)) => {
-                let off_us = lag_us - usual_us;
-                (
-                    usual_us + off_us / 8,
-                    varies_us + (off_us.abs() - varies_us) / 8,
-                )
-            }
-        });
-        self.heard_us = now_us;
-        if let Some(last_us) = self.last_at_us.replace(frame.at_us) {
-            self.intervals
-                .push_back(frame.at_us.saturating_sub(last_us));
-            if self.intervals.len() > INTERVALS_MAX {
-                self.intervals.pop_front();
-            }
         }
     }
 
@@ -184,14 +138,14 @@ impl Lane {
 
     /// How long ago there should have been a frame after the last one.
     pub(super) fn missing_us(&self, now_us: i64) -> i64 {
-        let last = self.last_at_us.map(|at_us| self.settled_us(now_us) - at_us);
-        last.unwrap_or(i64::MAX)
+        let last_at_us = self.arrivals.last_at_us();
+        last_at_us.map_or(i64::MAX, |at_us| self.arrivals.settled_us(now_us) - at_us)
     }
 
     /// The last keyframe as another frame, a second after the last one.
     pub(super) fn repeat(&mut self, now_us: i64) -> Option<Frame> {
-        let settled_us = self.settled_us(now_us);
-        let at_us = self.last_at_us? + REPEAT_US;
+        let settled_us = self.arrivals.settled_us(now_us);
+        let at_us = self.arrivals.last_at_us()? + REPEAT_US;
         // After a jump of time only the present counts.
         self.repeat_at(at_us.clamp(settled_us - REPEAT_US, settled_us), now_us)
     }
@@ -200,45 +154,25 @@ impl Lane {
     pub(super) fn repeat_at(&mut self, at_us: i64, now_us: i64) -> Option<Frame> {
         let mut frame = self.key.clone()?;
         frame.at_us = at_us;
-        self.last_at_us = Some(at_us);
-        self.heard_us = now_us;
+        self.arrivals.note(now_us, at_us);
         self.is_holding = true;
         Some(frame)
-    }
-
-    /// Frames have come of late.
-    pub(super) fn is_alive(&self, now_us: i64) -> bool {
-        now_us.saturating_sub(self.heard_us) < SILENCE_US
-    }
-
-    /// No frame has come since a moment.
-    pub(super) fn is_silent_since(&self, since_us: i64) -> bool {
-        self.heard_us < since_us
-    }
-
-    /// The time of the broadcast up to which all frames must have come.
-    pub(super) fn settled_us(&self, now_us: i64) -> i64 {
-        now_us - self.lag_us - PATIENCE_US
     }
 
     /// When the frame that fills the part is likely to come; `None`: nothing is awaited.
     pub(super) fn expected_us(&self, now_us: i64) -> Option<i64> {
         let is_awaited = self.open.is_some() || !self.pending.is_empty();
-        if !is_awaited || !self.is_alive(now_us) {
+        if !is_awaited || !self.arrivals.is_alive(now_us) {
             return None;
         }
-        let (lag_us, varies_us) = self.usual_lag.unwrap_or_default();
-        // A source that begins anew may be quicker than the one before.
-        let interval_us = self.usual_interval_us();
-        let interval_us =
-            interval_us.map(|usual| self.intervals.back().map_or(usual, |last| usual.min(*last)));
+        let interval_us = self.arrivals.quick_interval_us();
         let at_us = interval_us.and_then(|interval_us| self.filling_us(interval_us));
-        Some(at_us.map_or(now_us, |at_us| at_us + lag_us + varies_us))
+        Some(at_us.map_or(now_us, |at_us| self.arrivals.expected_us(at_us)))
     }
 
     /// When the frame is shown that would fill the part, were all frames that far apart.
     fn filling_us(&self, usual_us: i64) -> Option<i64> {
-        let (open, last_us) = (self.open.as_ref()?, self.last_at_us?);
+        let (open, last_us) = (self.open.as_ref()?, self.arrivals.last_at_us()?);
         if usual_us <= 0 {
             return None;
         }
@@ -247,15 +181,12 @@ impl Lane {
         Some(last_us + frames * usual_us)
     }
 
-    /// The picture that would fill the part is later than pictures are: its source has left it out.
+    /// The picture that would fill the part is later than pictures are.
     fn is_left_out(&self, now_us: i64) -> bool {
-        let usual_us = self.usual_interval_us();
+        let usual_us = self.arrivals.usual_interval_us();
         let at_us = usual_us.and_then(|usual_us| self.filling_us(usual_us));
-        let (Some(at_us), Some((lag_us, varies_us))) = (at_us, self.usual_lag) else {
-            return false;
-        };
-        let is_picture = self.id != RenditionId::Audio;
-        is_picture && now_us >= at_us + lag_us + 2 * varies_us + LEFT_OUT_US
+        let is_late = at_us.is_some_and(|at_us| self.arrivals.is_left_out(at_us, now_us));
+        is_late && self.id != RenditionId::Audio
     }
 
     /// This frame needs another initialisation segment than those before.
@@ -380,10 +311,15 @@ impl Lane {
     /// Ends the open segment, and leaves out those between it and the one of the newest border.
     pub(super) fn fall_behind(&mut self, end_us: i64, out: &mut VecDeque<Publication>) {
         self.close(end_us, None, out);
+        self.leave_out_to_newest(out);
+        self.coming.clear();
+    }
+
+    /// Of the segments that are still to be begun only the newest one may still get a frame.
+    pub(super) fn leave_out_to_newest(&mut self, out: &mut VecDeque<Publication>) {
         while self.coming.len() > 1 {
             self.leave_out(out);
         }
-        self.coming.clear();
     }
 
     /// Adds a frame to the open segment. `false`: it has no place there.
@@ -451,7 +387,7 @@ impl Lane {
     /// Cuts the part whose time is over, if nothing more can come into it, or is likely to: what comes all the same is in
     /// the next one.
     pub(super) fn cut_due_part(&mut self, now_us: i64, out: &mut VecDeque<Publication>) {
-        let settled_us = self.settled_us(now_us);
+        let settled_us = self.arrivals.settled_us(now_us);
         let part_us = self.cadence.part_us;
         let Some(open) = &self.open else { return };
         let is_over = settled_us >= open.end_of_slot(part_us) || self.is_left_out(now_us);
@@ -473,7 +409,7 @@ impl Lane {
         };
         let rate = i64::from(self.spec.as_ref().map_or(1, TrackSpec::timescale));
         let duration_us = match last.duration {
-            0 => self.intervals.iter().max().copied().unwrap_or(MOMENT_US),
+            0 => self.arrivals.longest_interval_us().unwrap_or(MOMENT_US),
             ticks => i64::from(ticks) * 1_000_000 / rate,
         };
         (last.at_us + duration_us).min(listed_us + self.cadence.part_us)
@@ -487,10 +423,7 @@ impl Lane {
         self.coming.clear();
         self.last_msn = None;
         self.was_interrupted = false;
-        self.heard_us = i64::MIN;
-        self.usual_lag = None;
-        self.intervals.clear();
-        self.last_at_us = None;
+        self.arrivals.forget();
         self.key = None;
         self.is_holding = false;
     }
@@ -570,19 +503,9 @@ impl Lane {
     fn usual_us(&self, frame: &Held) -> Option<i64> {
         let rate = i64::from(self.spec.as_ref()?.timescale());
         match frame.duration {
-            0 => self.usual_interval_us(),
+            0 => self.arrivals.usual_interval_us(),
             ticks => Some(i64::from(ticks) * 1_000_000 / rate),
         }
-    }
-
-    /// What most frames are apart, once there were enough of them.
-    fn usual_interval_us(&self) -> Option<i64> {
-        if self.intervals.len() < INTERVALS_MAX {
-            return None;
-        }
-        let mut sorted: Vec<i64> = self.intervals.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
     }
 
     /// Makes a part of what is held; the last one of its segment ends with it.
@@ -648,7 +571,7 @@ impl Lane {
     /// frame that comes more than twice the duration of the one before after it: too long does no harm, too
     /// short does.
     fn guess(&self, slot_end_us: i64) -> u32 {
-        let usual_us = self.intervals.iter().max().copied().unwrap_or(0);
+        let usual_us = self.arrivals.longest_interval_us().unwrap_or(0);
         let last_us = self.held.last().map_or(slot_end_us, |held| held.at_us);
         let left_us = slot_end_us - last_us;
         let has_stopped = left_us > usual_us * STOPPED_INTERVALS;

@@ -196,7 +196,7 @@ impl Packager {
             self.counts.unsupported += 1;
             return;
         }
-        lane.observe(now_us, &frame);
+        lane.arrivals.observe(now_us, frame.at_us);
         if !lane.may_follow(&frame) {
             self.counts.before_keyframe += 1;
             return;
@@ -285,7 +285,7 @@ impl Packager {
         };
         let is_change = lane.is_change(&frame);
         if is_change {
-            lane.due(i64::MAX, &mut self.out);
+            lane.leave_out_to_newest(&mut self.out);
         }
         if id == RenditionId::Audio && !is_change {
             match lane.due(frame.at_us, &mut self.out) {
@@ -543,14 +543,15 @@ impl Packager {
             .lanes
             .values()
             .filter(|lane| lane.id != RenditionId::Audio);
-        let mut leading = video.filter(|lane| lane.open.is_some() && lane.is_alive(now_us));
+        let mut leading =
+            video.filter(|lane| lane.open.is_some() && lane.arrivals.is_alive(now_us));
         leading.next().map(|lane| lane.id)
     }
 
     /// The leading rung has stopped, as far as can be seen.
     fn is_leader_silent(&self, now_us: i64, since_us: i64) -> bool {
         let leader = self.leader(now_us).and_then(|id| self.lanes.get(&id));
-        leader.is_none_or(|lane| lane.is_silent_since(since_us))
+        leader.is_none_or(|lane| lane.arrivals.is_silent_since(since_us))
     }
 
     fn standing(&self, id: RenditionId, border: Opening) -> Standing {
@@ -564,8 +565,11 @@ impl Packager {
 
     /// The time up to which the frames of all that is alive must have come.
     fn settled_us(&self, now_us: i64) -> i64 {
-        let alive = self.lanes.values().filter(|lane| lane.is_alive(now_us));
-        let settled = alive.map(|lane| lane.settled_us(now_us)).min();
+        let alive = self
+            .lanes
+            .values()
+            .filter(|lane| lane.arrivals.is_alive(now_us));
+        let settled = alive.map(|lane| lane.arrivals.settled_us(now_us)).min();
         settled.unwrap_or(now_us)
     }
 }

@@ -40,12 +40,12 @@ fn picture(config: &Arc<VideoConfig>, at_us: i64, is_key: bool) -> VideoFrame {
     }
 }
 
-fn sound(index: i64) -> AudioFrame {
+fn sound(index: i64, channels: u8) -> AudioFrame {
     AudioFrame {
         config: Arc::new(AudioConfig {
             codec: AudioCodec::Opus,
             sample_rate: 48_000,
-            channels: 2,
+            channels,
             record: Bytes::from_static(&[0, 2, 1, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0]),
             priming: 312,
         }),
@@ -225,6 +225,8 @@ struct Source {
     next_sound: i64,
     has_sound: bool,
     sound_lag_us: i64,
+    /// From this frame of sound on it has one channel.
+    mono_from: i64,
 }
 
 impl Source {
@@ -240,6 +242,7 @@ impl Source {
             next_sound: 0,
             has_sound: true,
             sound_lag_us: 20_000,
+            mono_from: i64::MAX,
         }
     }
 
@@ -248,8 +251,13 @@ impl Source {
         while self.now_us < until_us {
             self.now_us = (self.now_us + 10_000).min(until_us);
             while self.has_sound && self.next_sound * 20_000 + self.sound_lag_us <= self.now_us {
-                self.packager
-                    .push_audio(self.now_us, sound(self.next_sound));
+                let channels = if self.next_sound < self.mono_from {
+                    2
+                } else {
+                    1
+                };
+                let frame = sound(self.next_sound, channels);
+                self.packager.push_audio(self.now_us, frame);
                 self.next_sound += 1;
             }
             if !self.has_sound {

@@ -50,7 +50,7 @@ impl Packager {
         let is_over = self
             .lanes
             .get(&id)
-            .is_some_and(|lane| lane.settled_us(now_us) > end_us);
+            .is_some_and(|lane| lane.arrivals.settled_us(now_us) > end_us);
         if is_over && self.standing(id, border) == Standing::Current {
             self.interrupt(id, end_us);
         }
@@ -98,7 +98,7 @@ impl Packager {
                 continue;
             };
             let until_us = lane.follow_until_us(border);
-            if lane.settled_us(now_us) > until_us {
+            if lane.arrivals.settled_us(now_us) > until_us {
                 lane.fall_behind(until_us, &mut self.out);
             }
         }
@@ -115,7 +115,7 @@ impl Packager {
             ..HOLD_AT_END_AFTER_US => true,
             HOLD_AFTER_US.. => false,
             // The segment needs a keyframe to end.
-            _ => lane.settled_us(now_us) < ends_us,
+            _ => lane.arrivals.settled_us(now_us) < ends_us,
         };
         let video = self.lanes.values();
         let video = video.filter(|lane| lane.id != RenditionId::Audio);

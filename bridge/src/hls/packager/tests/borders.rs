@@ -38,6 +38,32 @@ fn sound_that_comes_late_has_every_segment_of_a_picture_that_changes_soon_after_
 }
 
 #[test]
+fn sound_that_becomes_another_kind_goes_on_at_the_newest_of_the_borders_it_has_yet_to_meet() {
+    // At the first border, and between both.
+    for (mono_from, gaps) in [(200, 1), (203, 0)] {
+        let mut source = Source::new();
+        source.sound_lag_us = 120_000;
+        source.mono_from = mono_from;
+        source.show_evenly(&video_config(640), 0, 3_990_000);
+        source.show(0, picture(&video_config(640), 4_000_000, true), 5_000);
+        source.packager.discontinue();
+        source.show_evenly(&video_config(320), 4_066_000, 8_066_000);
+        let tape = source.finish();
+        let (sounds, pictures) = (tape.of(AUDIO), tape.of(TOP));
+        assert_eq!(sounds.len(), pictures.len(), "{mono_from}");
+        let is_gap: Vec<bool> = sounds.iter().map(|cut| cut.is_gap).collect();
+        assert_eq!(
+            is_gap,
+            [false, false, gaps > 0, false, false],
+            "{mono_from}"
+        );
+        let maps: Vec<u32> = sounds.iter().map(|cut| cut.opening.map).collect();
+        assert_eq!(maps, [1, 1, 1, 2, 2], "{mono_from}");
+        assert!(sounds[3].opening.is_discontinuity);
+    }
+}
+
+#[test]
 fn a_keyframe_just_after_a_border_without_one_begins_no_segment() {
     let mut source = Source::new();
     let config = video_config(640);

@@ -22,7 +22,7 @@ fn looked_at(is_there: impl Fn(i64) -> bool) -> (usize, Vec<i64>) {
             pictures += 1;
         }
         while sounds * 20_000 + 100_000 <= now_us {
-            packager.push_audio(sounds * 20_000 + 100_000, sound(sounds));
+            packager.push_audio(sounds * 20_000 + 100_000, sound(sounds, 2));
             sounds += 1;
         }
         packager.advance(now_us);
