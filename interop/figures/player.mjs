@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import { createRequire } from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 import { eventually, percentile, sleep } from '../lib/wait.mjs';
 
@@ -62,10 +63,20 @@ export async function watch(page, { settleS, seconds }) {
   await sleep(seconds * 1000);
   const { ages, ...rest } = await page.evaluate(() => window.player.result());
   if (ages.length < seconds) throw new Error(`the player showed ${ages.length} pictures that could be read: ${JSON.stringify(rest)}`);
+  if (rest.stalls > 0) await keepLog(page);
   return {
     p50: percentile(ages, 0.5), p95: percentile(ages, 0.95), max: Math.max(...ages), samples: ages.length,
     first: Math.round(rest.firstMs), stalls: rest.stalls, earlierStalls: rest.stallsInAll - rest.stalls, longest: Math.round(rest.longestMs),
     fps: Math.round((rest.frames / seconds) * 10) / 10, dropped: rest.dropped, unread: rest.unread,
     target: rest.targetS, rate: rest.rate, errors: rest.errors,
   };
+}
+
+/** What hls.js did before and after it stalled, for whoever wants to know why. */
+async function keepLog(page) {
+  const text = await page.evaluate(() => window.player.log());
+  const file = path.join(process.env.PLENUM_INTEROP_LOGS ?? os.tmpdir(), `stall-${Date.now()}.log`);
+  if (!text) return;
+  fs.writeFileSync(file, text);
+  console.error(`the player stalled: ${file}`);
 }
