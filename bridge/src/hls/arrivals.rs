@@ -102,11 +102,10 @@ impl Arrivals {
         at_us + lag_us + varies_us
     }
 
-    /// A picture of that time is later than pictures are: its source has left it out.
-    pub(super) fn is_left_out(&self, at_us: i64, now_us: i64) -> bool {
-        self.usual_lag.is_some_and(|(lag_us, varies_us)| {
-            now_us >= at_us + lag_us + 2 * varies_us + LEFT_OUT_US
-        })
+    /// From when on a picture of that time is later than pictures are: its source has left it out.
+    pub(super) fn left_out_from_us(&self, at_us: i64) -> Option<i64> {
+        let (lag_us, varies_us) = self.usual_lag?;
+        Some(at_us + lag_us + 2 * varies_us + LEFT_OUT_US)
     }
 
     /// What most frames are apart, once there were enough of them.
@@ -187,9 +186,8 @@ mod tests {
         let arrivals = even(40);
         let at_us = 40 * 33_000;
         assert_eq!(arrivals.expected_us(at_us), at_us + 20_000);
-        assert!(!arrivals.is_left_out(at_us, at_us + 24_999));
-        assert!(arrivals.is_left_out(at_us, at_us + 25_000));
-        assert!(!Arrivals::new().is_left_out(at_us, i64::MAX));
+        assert_eq!(arrivals.left_out_from_us(at_us), Some(at_us + 25_000));
+        assert_eq!(Arrivals::new().left_out_from_us(at_us), None);
     }
 
     #[test]

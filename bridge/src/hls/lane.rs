@@ -181,12 +181,11 @@ impl Lane {
         Some(last_us + frames * usual_us)
     }
 
-    /// The picture that would fill the part is later than pictures are.
-    fn is_left_out(&self, now_us: i64) -> bool {
-        let usual_us = self.arrivals.usual_interval_us();
-        let at_us = usual_us.and_then(|usual_us| self.filling_us(usual_us));
-        let is_late = at_us.is_some_and(|at_us| self.arrivals.is_left_out(at_us, now_us));
-        is_late && self.id != RenditionId::Audio
+    /// From when on the picture that would fill the part is later than pictures are.
+    pub(super) fn left_out_from_us(&self) -> Option<i64> {
+        let is_picture = self.id != RenditionId::Audio;
+        let usual_us = self.arrivals.usual_interval_us().filter(|_| is_picture);
+        self.arrivals.left_out_from_us(self.filling_us(usual_us?)?)
     }
 
     /// This frame needs another initialisation segment than those before.
@@ -390,7 +389,8 @@ impl Lane {
         let settled_us = self.arrivals.settled_us(now_us);
         let part_us = self.cadence.part_us;
         let Some(open) = &self.open else { return };
-        let is_over = settled_us >= open.end_of_slot(part_us) || self.is_left_out(now_us);
+        let is_left_out = self.left_out_from_us().is_some_and(|us| now_us >= us);
+        let is_over = settled_us >= open.end_of_slot(part_us) || is_left_out;
         if self.held.is_empty() || !is_over {
             return;
         }

@@ -22,8 +22,12 @@ impl Packager {
             .filter_map(|lane| lane.expected_us(now_us));
         match expected.min() {
             Some(at_us) if at_us > now_us => at_us,
-            // It is late, by no one knows how much; or nothing has begun.
-            _ => now_us + LOOK_AGAIN_US,
+            // It is late, by no one knows how much, or left out; or nothing has begun.
+            _ => {
+                let left_out = self.lanes.values().filter_map(Lane::left_out_from_us);
+                let soon = left_out.filter(|at_us| *at_us > now_us).min();
+                (now_us + LOOK_AGAIN_US).min(soon.unwrap_or(i64::MAX))
+            }
         }
     }
 
