@@ -13,7 +13,7 @@ import { openSource, sourceDuring, startBroadcast } from './figures/broadcast.mj
 import { measureForwarding } from './figures/forwarding.mjs';
 import { Listener, now, renditions } from './figures/listener.mjs';
 import { recordedMessages, recordedParts, spread } from './figures/measured.mjs';
-import { openViewerPage, startSite, watch } from './figures/player.mjs';
+import { openViewerPage, startPlayerSite, watch } from './figures/player.mjs';
 import { mean, share } from './figures/processor.mjs';
 import { startSink } from './figures/rtmp-sink.mjs';
 import { table } from './figures/table.mjs';
@@ -83,7 +83,7 @@ async function measureRoom(server, chromium, source) {
   const busy = [await share(server.pid, TIMES.cpu)];
 
   progress('a viewer, Low-Latency HLS, and a push');
-  const site = await startSite();
+  const site = await startPlayerSite();
   const sink = await startSink();
   const target = await broadcast.addTarget(sink.url, 'key');
   await eventually('the push to begin', () => sink.messages.length > 0);

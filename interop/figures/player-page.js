@@ -9,9 +9,6 @@ window.player = (() => {
   let noted = fresh();
   let firstMs = null;
   let hls = null;
-  /** What hls.js did last, a line for each thing: what else would say why it stalled? */
-  const log = [];
-  const LINES_MAX = 1000;
 
   const video = () => document.querySelector('video');
 
@@ -49,24 +46,6 @@ window.player = (() => {
     element.addEventListener('error', () => errors.push(element.error?.message ?? 'error'));
   }
 
-  function write(...words) {
-    const element = video();
-    const ranges = [...Array(element.buffered.length).keys()];
-    const buffered = ranges.map((n) => `${element.buffered.start(n).toFixed(3)}-${element.buffered.end(n).toFixed(3)}`);
-    log.push([Math.round(performance.now()), ...words, `at ${element.currentTime.toFixed(3)} of ${buffered}`].join(' '));
-    if (log.length > LINES_MAX) log.shift();
-  }
-
-  function logEvents({ Events }) {
-    const took = ({ loading: { start, end } }) => `asked ${Math.round(start)}, came ${Math.round(end)}`;
-    const loaded = (name) => (_, { details, stats }) => write(name, `up to ${details.endSN}.${details.lastPartIndex}`, took(stats));
-    hls.on(Events.LEVEL_LOADED, loaded('playlist'));
-    hls.on(Events.AUDIO_TRACK_LOADED, loaded("sound's playlist"));
-    hls.on(Events.FRAG_LOADED, (_, { frag, part }) => write(frag.type, `${frag.sn}.${part?.index}`, took((part ?? frag).stats)));
-    hls.on(Events.ERROR, (_, { details, error }) => write('error', details, error?.message));
-    for (const kind of ['waiting', 'playing']) video().addEventListener(kind, () => write(kind));
-  }
-
   /** Plays by hls.js with `config`, or by the browser itself where that is `null`. */
   function play(url, config) {
     const element = video();
@@ -78,7 +57,7 @@ window.player = (() => {
     } else {
       const { Hls } = window;
       hls = new Hls(config);
-      logEvents(Hls);
+      window.hlsLog.follow(Hls, hls, element);
       hls.on(Hls.Events.ERROR, (_, { fatal, type, details }) => errors.push(`${fatal ? 'fatal ' : ''}${type} ${details}`));
       hls.loadSource(url);
       hls.attachMedia(element);
@@ -91,7 +70,6 @@ window.player = (() => {
     /** Looks at what another script plays. */
     look: () => look(video()),
     begin: () => (noted = fresh()),
-    log: () => log.join('\n'),
     result: () => ({ ...noted, errors, stallsInAll, firstMs, targetS: hls?.targetLatency ?? null, rate: video().playbackRate, dropped: video().getVideoPlaybackQuality().droppedVideoFrames }),
   };
 })();

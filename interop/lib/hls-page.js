@@ -9,7 +9,7 @@ window.player = (() => {
   async function play(url, config = {}) {
     const { Hls } = window;
     const video = document.querySelector('video');
-    hls = new Hls({ lowLatencyMode: true, enableWorker: false, ...config });
+    hls = new Hls({ lowLatencyMode: true, enableWorker: false, debug: window.hlsLog.words, ...config });
     hls.on(Hls.Events.ERROR, (_, { fatal, type, details, error, response }) => {
       const text = `${type} ${details} ${response?.code ?? ''} ${error?.message ?? ''}`.trim();
       (fatal ? noted.fatal : noted.errors).push(text);
@@ -28,6 +28,7 @@ window.player = (() => {
     video.addEventListener('ended', () => (noted.ended = true));
     // What happens before the first picture is loading, not stalling.
     video.addEventListener('playing', () => video.addEventListener('waiting', () => (noted.stalls += 1)), { once: true });
+    window.hlsLog.follow(Hls, hls, video);
     hls.loadSource(url);
     hls.attachMedia(video);
     listen(video);

@@ -1,38 +1,22 @@
-// A site with hls.js on it, which is not the server's: broadcasts are played there as on anybody's page.
+// hls.js in a page of Chromium, asked what a viewer would notice.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import http from 'node:http';
-import { createRequire } from 'node:module';
 import path from 'node:path';
+import { keepHlsLog, startSite } from './site.mjs';
 import { eventually, sleep } from './wait.mjs';
 
-const HLS_JS = path.join(path.dirname(createRequire(import.meta.url).resolve('hls.js')), 'hls.min.js');
-const PAGE = `<!doctype html><title>player</title><video playsinline></video>
-<script src="/hls.js"></script><script src="/page.js"></script>`;
+const PLAYER = fs.readFileSync(path.join(import.meta.dirname, 'hls-page.js'), 'utf8');
 
-/** Serves the page; `open(chromium, url)` plays a broadcast in one. */
-export async function startSite() {
-  const files = {
-    '/': ['text/html', PAGE],
-    '/hls.js': ['text/javascript', fs.readFileSync(HLS_JS)],
-    '/page.js': ['text/javascript', fs.readFileSync(path.join(import.meta.dirname, 'hls-page.js'))],
-  };
-  const server = http.createServer((request, response) => {
-    const [type, body] = files[request.url] ?? ['text/plain', ''];
-    response.writeHead(files[request.url] ? 200 : 404, { 'content-type': type }).end(body);
-  });
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+/** A site for players; `open(chromium, url)` plays a broadcast in one. */
+export async function startPlayerSite() {
+  const site = await startSite(PLAYER);
   return {
-    url: `http://127.0.0.1:${server.address().port}/`,
+    ...site,
     async open(chromium, url, config = {}) {
       const page = await chromium.page();
-      await page.goto(this.url);
+      await page.goto(site.url);
       await page.evaluate(([source, options]) => void window.player.play(source, options), [url, config]);
       return new Player(page);
-    },
-    stop() {
-      server.closeAllConnections();
-      server.close();
     },
   };
 }
@@ -73,7 +57,9 @@ export class Player {
       times = isPlayed && check(seen) ? times + 1 : 0;
       before = seen;
       return { ok: times >= 2 || seen.fatal.length > 0, ...seen, moved, drawn, heard };
-    }, { timeoutMs, everyMs: 700 });
+    }, { timeoutMs, everyMs: 700 }).catch(async (error) => {
+      throw new Error(`${error.message}; see ${await keepHlsLog(this.page)}`);
+    });
     assert.deepEqual(last.fatal, [], what);
     return last;
   }
@@ -88,7 +74,9 @@ export class Player {
     }
     const to = looks.at(-1);
     assert.deepEqual(to.fatal, [], what);
-    assert.equal(to.stalls, from.stalls, `${what}: stalled; ${to.errors.join('; ')}`);
+    if (to.stalls !== from.stalls) {
+      assert.fail(`${what}: stalled ${to.stalls - from.stalls} times, see ${await keepHlsLog(this.page)}; ${to.errors.join('; ')}`);
+    }
     assert.ok(to.time - from.time > seconds - 1.5, `${what}: ${to.time - from.time} s in ${seconds} s`);
     return { looks, last: to, drawn: to.frames - from.frames, heard: to.energy - from.energy };
   }

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { join, launchChromium, stats } from '../lib/browser.mjs';
 import { parse, playlist, playlists, publisher, startBroadcast } from '../lib/broadcast.mjs';
-import { startSite } from '../lib/player.mjs';
+import { startPlayerSite } from '../lib/player.mjs';
 import { complaintsOfFfmpeg, probe } from '../lib/programs.mjs';
 import { startServer } from '../lib/server.mjs';
 import { eventually } from '../lib/wait.mjs';
@@ -13,7 +13,7 @@ let studio;
 let audience;
 let site;
 before(async () => {
-  [studio, audience, site] = await Promise.all([launchChromium(), launchChromium(), startSite()]);
+  [studio, audience, site] = await Promise.all([launchChromium(), launchChromium(), startPlayerSite()]);
 });
 after(async () => {
   await Promise.all([studio?.close(), audience?.close()]);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { launchChromium } from '../lib/browser.mjs';
 import { leave, mute, playlists, publisher, startBroadcast, unpublish } from '../lib/broadcast.mjs';
-import { startSite } from '../lib/player.mjs';
+import { startPlayerSite } from '../lib/player.mjs';
 import { complaintsOfFfmpeg } from '../lib/programs.mjs';
 import { startServer } from '../lib/server.mjs';
 import { eventually } from '../lib/wait.mjs';
@@ -15,7 +15,7 @@ let audience;
 let site;
 before(async () => {
   [server, studio, audience, site] = await Promise.all([
-    startServer({ config: { rooms: { codecs: ['h264'] } } }), launchChromium(), launchChromium(), startSite(),
+    startServer({ config: { rooms: { codecs: ['h264'] } } }), launchChromium(), launchChromium(), startPlayerSite(),
   ]);
 });
 after(async () => {

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import { launchChromium } from '../lib/browser.mjs';
 import { playlist, playlists, publisher, startBroadcast, urisIn } from '../lib/broadcast.mjs';
 import { startCache } from '../lib/cache.mjs';
-import { startSite } from '../lib/player.mjs';
+import { startPlayerSite } from '../lib/player.mjs';
 import { complaintsOfFfmpeg } from '../lib/programs.mjs';
 import { claims, sign, startServer } from '../lib/server.mjs';
 import { eventually } from '../lib/wait.mjs';
@@ -15,7 +15,7 @@ let studio;
 let audience;
 let site;
 before(async () => {
-  [studio, audience, site] = await Promise.all([launchChromium(), launchChromium(), startSite()]);
+  [studio, audience, site] = await Promise.all([launchChromium(), launchChromium(), startPlayerSite()]);
 });
 after(async () => {
   await Promise.all([studio?.close(), audience?.close()]);
