@@ -22,6 +22,7 @@ use sfu::{Codec, Kind, ParticipantId, TrackId};
 
 use crate::audio::EncoderError;
 use crate::keyframes::Keyframes;
+use crate::ladder::Ladder;
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
 use crate::program::{Follow, Program};
 use crate::rungs::{Lane, Placed, Rungs};
@@ -146,6 +147,7 @@ pub struct Broadcast {
     settings: Settings,
     timeline: Timeline,
     program: Program,
+    ladder: Ladder,
     rungs: Rungs,
     pictures: Pictures,
     keyframes: Keyframes,
@@ -172,6 +174,7 @@ impl Broadcast {
         let timeline = Timeline::new(now);
         Ok(Self {
             program: Program::new(settings.follow.clone()),
+            ladder: Ladder::default(),
             rungs: Rungs::new(settings.rungs_max),
             pictures: Pictures::new(settings.video.clone()),
             keyframes: Keyframes::new(settings.keyframe_interval_us),
@@ -236,7 +239,8 @@ impl Broadcast {
     /// Stops while nobody watches: nothing is wanted, decoded, mixed or shown.
     pub fn pause(&mut self) {
         if std::mem::replace(&mut self.is_running, false) {
-            self.rungs.aim(&[]);
+            self.ladder = Ladder::default();
+            self.rungs.aim(&[], false);
             self.pictures.forget_feeds();
             self.settle_wants();
         }
@@ -484,7 +488,11 @@ impl Broadcast {
             let codec = Codec::H264;
             self.asks.push_back(Ask::Codec { track, codec });
         }
-        self.rungs.aim(&lanes);
+        let encodings = track.map_or(0, |track| track.state.ranks.len());
+        let count = encodings.min(self.settings.rungs_max);
+        self.ladder.look(now, lanes, count);
+        let is_coming = !self.ladder.coming().is_empty();
+        self.rungs.aim(self.ladder.lanes(), is_coming);
         self.settle_wants();
     }
 
@@ -492,7 +500,11 @@ impl Broadcast {
     fn settle_wants(&mut self) {
         let mut needed: HashMap<TrackId, u8> = HashMap::new();
         if self.is_running {
-            for lane in self.rungs.lanes() {
+            for lane in self
+                .rungs
+                .lanes()
+                .chain(self.ladder.coming().iter().copied())
+            {
                 let bit = 1u8.checked_shl(lane.encoding.into()).unwrap_or(0);
                 *needed.entry(lane.track).or_default() |= bit;
             }

@@ -11,7 +11,8 @@
 //! | 2 | `broadcast.rs`, `broadcast/pictures.rs` | whose packet, of which encoding? | [`packets::Packet`] |
 //! | 3 | `frames.rs`, `frames/` | in order, and whole: holes cost everything up to a keyframe | [`frames::Assembler`] |
 //! | 4 | `timeline.rs`, `timeline/` | when was it captured? sender reports, slewed | [`timeline::Timeline`] |
-//! | 5 | `program.rs`, `rungs.rs`, `card.rs` | who is on the air? which rung? a card for nobody | [`rungs::Placed`] |
+//! | 5 | `program.rs`, `ladder.rs` | who is on the air, and which of their encodings? | [`program::Program`] |
+//! | 5 | `rungs.rs`, `card.rs` | which rung? a card for nobody | [`rungs::Placed`] |
 //! | 5 | `keyframes.rs` | when must the next keyframe come? | an ask to the publisher |
 //! | 6 | `broadcast/sounds.rs`, `audio.rs` | everyone's sound is decoded, mixed, encoded | [`media::AudioFrame`] |
 //! | 7 | `engine/channel.rs` | one broadcast with all that carries it | [`broadcast::Sample`] |
@@ -44,6 +45,7 @@
 mod engine;
 mod handle;
 mod keyframes;
+mod ladder;
 mod listing;
 
 pub mod audio;

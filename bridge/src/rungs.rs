@@ -16,7 +16,7 @@ const CARD_INTERVAL_US: i64 = 200_000;
 const CARD_LAG_US: i64 = 150_000;
 /// A rung that has shown nothing yet waits this long for its source: no player sees the card first, which
 /// is of another size, and takes that for the rung's.
-const BEGINNING_US: i64 = 1_500_000;
+const BEGINNING_US: i64 = 2_000_000;
 /// A rung without a source waits this long before it shows the card.
 const ABANDONED_US: i64 = 300_000;
 /// A rung whose new source has not begun waits this long: the old picture stands.
@@ -56,6 +56,7 @@ pub struct Placed {
 pub struct Rungs {
     rungs: Vec<Rung>,
     rungs_max: usize,
+    is_coming: bool,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +87,7 @@ impl Rungs {
         Self {
             rungs: vec![Rung::default()],
             rungs_max: rungs_max.max(1),
+            is_coming: false,
         }
     }
 
@@ -94,9 +96,10 @@ impl Rungs {
         self.rungs.len()
     }
 
-    /// What is to feed the rungs, highest first; nothing: the card. When there are fewer encodings than
-    /// rungs the lowest feeds the rest, and there is a new rung for each one more.
-    pub fn aim(&mut self, lanes: &[Lane]) {
+    /// What is to feed the rungs, highest first; nothing: the card, unless something `is_coming`. When there are
+    /// fewer encodings than rungs the lowest feeds the rest, and there is a new rung for each one more.
+    pub fn aim(&mut self, lanes: &[Lane], is_coming: bool) {
+        self.is_coming = is_coming;
         let count = lanes.len().min(self.rungs_max);
         while self.rungs.len() < count {
             self.rungs.push(Rung::default());
@@ -163,7 +166,7 @@ impl Rungs {
     /// Shows the card where nothing else is there to show.
     pub fn fill(&mut self, now_us: i64, placed: &mut Vec<Placed>) {
         for (index, rung) in self.rungs.iter_mut().enumerate() {
-            rung.fill((index, now_us), placed);
+            rung.fill((index, now_us), self.is_coming, placed);
         }
     }
 }
@@ -186,10 +189,10 @@ impl Rung {
         frame
     }
 
-    fn fill(&mut self, (index, now_us): (usize, i64), placed: &mut Vec<Placed>) {
+    fn fill(&mut self, (index, now_us): (usize, i64), is_coming: bool, placed: &mut Vec<Placed>) {
         self.begun_us.get_or_insert(now_us);
         let end = now_us - CARD_LAG_US;
-        if self.card.is_none() && !self.is_due(now_us) {
+        if self.card.is_none() && !self.is_due(now_us, is_coming) {
             return;
         }
         let begins = self.card.is_none();
@@ -230,13 +233,14 @@ impl Rung {
     }
 
     /// Nothing was shown for so long that the card should be.
-    fn is_due(&self, now_us: i64) -> bool {
+    fn is_due(&self, now_us: i64, is_coming: bool) -> bool {
+        let has_source = self.aimed.is_some() || is_coming;
         let Some(last) = self.last_us else {
             let begun_us = self.begun_us.unwrap_or(now_us);
-            return self.aimed.is_none() || now_us - begun_us > BEGINNING_US;
+            return !has_source || now_us - begun_us > BEGINNING_US;
         };
         let patience = match (self.aimed, self.current) {
-            (None, _) => ABANDONED_US,
+            _ if !has_source => ABANDONED_US,
             (Some(aimed), Some(current)) if aimed == current => SILENT_US,
             _ => WAITING_US,
         };
@@ -291,11 +295,11 @@ mod tests {
     fn a_source_begins_at_a_keyframe_and_the_old_one_goes_on_until_then() {
         let mut rungs = Rungs::new(3);
         let (one, other) = (lane(1, 0), lane(2, 0));
-        rungs.aim(&[one]);
+        rungs.aim(&[one], false);
         assert_eq!(place(&mut rungs, one, 10_000, false), []);
         assert_eq!(rungs.awaited().collect::<Vec<_>>(), [one]);
         assert_eq!(place(&mut rungs, one, 40_000, true), [(0, true, 40_000)]);
-        rungs.aim(&[other]);
+        rungs.aim(&[other], false);
         assert_eq!(place(&mut rungs, other, 60_000, false), []);
         assert_eq!(place(&mut rungs, one, 73_000, false), [(0, false, 73_000)]);
         // The other's clock is behind; time does not go back.
@@ -310,13 +314,13 @@ mod tests {
     fn encodings_feed_rungs_from_the_top_and_the_lowest_feeds_the_rest() {
         let mut rungs = Rungs::new(2);
         let lanes = [lane(1, 2), lane(1, 1), lane(1, 0)];
-        rungs.aim(&lanes);
+        rungs.aim(&lanes, false);
         assert_eq!(rungs.count(), 2, "no more than asked for");
         assert_eq!(place(&mut rungs, lanes[0], 1, true), [(0, true, 1)]);
         assert_eq!(place(&mut rungs, lanes[1], 2, true), [(1, true, 2)]);
         assert_eq!(place(&mut rungs, lanes[2], 3, true), []);
         let alone = lane(2, 0);
-        rungs.aim(&[alone]);
+        rungs.aim(&[alone], false);
         let both = place(&mut rungs, alone, 9_000, true);
         assert_eq!(both, [(0, true, 9_000), (1, true, 9_000)]);
     }
@@ -333,7 +337,7 @@ mod tests {
         assert_eq!(second[0].frame.at_us, 1_200_000 - CARD_LAG_US);
         assert!(!second[0].is_cut && !second[0].frame.is_key);
         let one = lane(1, 0);
-        rungs.aim(&[one]);
+        rungs.aim(&[one], false);
         assert_eq!(fill(&mut rungs, 1_400_000).len(), 1, "until it is there");
         assert_eq!(
             place(&mut rungs, one, 1_390_000, true),
@@ -346,14 +350,14 @@ mod tests {
     fn a_source_that_is_on_its_way_is_waited_for() {
         let mut rungs = Rungs::new(2);
         let [one, other] = [lane(1, 1), lane(1, 0)];
-        rungs.aim(&[one, other]);
+        rungs.aim(&[one, other], false);
         assert_eq!(fill(&mut rungs, 1_000_000), []);
         assert_eq!(fill(&mut rungs, 2_000_000), []);
         assert_eq!(
             place(&mut rungs, one, 2_000_000, true),
             [(0, true, 2_000_000)]
         );
-        let card = fill(&mut rungs, 2_600_000);
+        let card = fill(&mut rungs, 3_100_000);
         assert_eq!(card.iter().map(|p| p.rung).collect::<Vec<_>>(), [1]);
     }
 
@@ -377,25 +381,25 @@ mod tests {
     fn who_is_gone_leaves_the_card_in_the_size_of_the_picture_and_a_still_picture_stays() {
         let mut rungs = Rungs::new(1);
         let one = lane(1, 0);
-        rungs.aim(&[one]);
+        rungs.aim(&[one], false);
         place(&mut rungs, one, 0, true);
         assert!(
             fill(&mut rungs, SILENT_US).is_empty(),
             "a screen that stands still"
         );
         place(&mut rungs, one, 3_000_000, false);
-        rungs.aim(&[lane(2, 0)]);
+        rungs.aim(&[lane(2, 0)], false);
         assert!(
             fill(&mut rungs, 3_900_000).is_empty(),
             "the next one is on its way"
         );
-        rungs.aim(&[]);
+        rungs.aim(&[], false);
         let card = fill(&mut rungs, 3_900_000);
         let config = &card[0].frame.config;
         assert_eq!((config.width, config.height), (640, 360));
         assert!(!rungs.has_picture() && rungs.shows_card());
         // It comes back, but not in the middle of a picture.
-        rungs.aim(&[one]);
+        rungs.aim(&[one], false);
         assert_eq!(place(&mut rungs, one, 4_000_000, false), []);
         assert_eq!(
             place(&mut rungs, one, 4_033_000, true),

@@ -143,7 +143,7 @@ impl Take {
             Kind::Video => {
                 let best = pictures::lanes(&self.track, &CODECS).into_iter().next();
                 if let Some(lane) = best {
-                    self.rungs.aim(&[lane]);
+                    self.rungs.aim(&[lane], false);
                 }
                 let bit = |lane: Lane| 1u8.checked_shl(lane.encoding.into()).unwrap_or(0);
                 self.rungs.lanes().fold(0, |all, lane| all | bit(lane))

@@ -228,26 +228,79 @@ impl Lane {
                 *clock = None;
             }
         }
-        let Some(held) = self.place(&frame) else {
+        let start_us = self.begins_us(opening, frame.at_us);
+        // A keyframe is shown from the beginning on; sound sounds when it does.
+        let first_us = match self.id {
+            RenditionId::Audio => frame.at_us,
+            RenditionId::Video(_) => frame.at_us.min(start_us),
+        };
+        let Some(held) = self.place(&frame, first_us) else {
             return false;
         };
-        self.close(frame.at_us, Some(held.decode_time), out);
+        self.close(start_us, Some(held.decode_time), out);
         if let Some(bytes) = init {
             self.map += 1;
             self.spec = Some(frame.spec.clone());
             out.push_back(Publication::Map {
                 rendition: self.id,
                 number: self.map,
-                spec: frame.spec,
+                spec: frame.spec.clone(),
                 bytes,
             });
         }
         self.open(Opening {
-            start_us: frame.at_us,
+            start_us,
             ..opening
         });
         self.held.push(held);
+        self.repeat_until(&frame, start_us, out);
         true
+    }
+
+    /// Where a segment begins whose first frame is at a time.
+    ///
+    /// A discontinuity is at one time in all renditions: hls.js waits for ever if it begins with sound behind one and
+    /// pictures before it.
+    fn begins_us(&self, opening: Opening, at_us: i64) -> i64 {
+        let reach_us = match self.id {
+            RenditionId::Audio => self.cadence.part_us,
+            RenditionId::Video(_) => FOLLOW_US,
+        };
+        let is_near = (at_us - opening.start_us).abs() <= reach_us;
+        match opening.is_discontinuity && is_near {
+            true => opening.start_us,
+            false => at_us,
+        }
+    }
+
+    /// A keyframe that begins its segment earlier than it was taken is shown in every part until then: no player finds
+    /// a part missing.
+    fn repeat_until(&mut self, key: &Frame, start_us: i64, out: &mut VecDeque<Publication>) {
+        let part_us = self.cadence.part_us;
+        for slot in 1..=(key.at_us - start_us).div_euclid(part_us) {
+            if let Some(held) = self.place(key, start_us + slot * part_us) {
+                self.hold_placed(held, out);
+            }
+        }
+    }
+
+    /// Where the open segment ends at the latest if it does not follow a border before `until_us`: behind a
+    /// discontinuity nothing of it is shown.
+    pub(super) fn ends_us(&self, border: Opening, until_us: i64) -> i64 {
+        match border.is_discontinuity && self.id != RenditionId::Audio {
+            true => until_us.min(border.start_us),
+            false => until_us,
+        }
+    }
+
+    /// Forgets the open segment if nothing of it is out.
+    pub(super) fn take_back(&mut self) -> bool {
+        let is_out = self.open.as_ref().is_none_or(|open| open.part_count > 0);
+        if !is_out {
+            self.open = None;
+            self.held.clear();
+        }
+        !is_out
     }
 
     /// Ends the open segment before the first held frame at or after a border, which begins the next one.
@@ -262,7 +315,7 @@ impl Lane {
         let Some(first) = tail.first() else {
             return false;
         };
-        let start_us = first.at_us;
+        let start_us = self.begins_us(opening, first.at_us);
         self.close(start_us, Some(first.decode_time), out);
         self.open(Opening {
             start_us,
@@ -324,7 +377,7 @@ impl Lane {
     /// Adds a frame to the open segment. `false`: it has no place there.
     pub(super) fn hold(&mut self, frame: &Frame, out: &mut VecDeque<Publication>) -> bool {
         let has_room = self.open.is_some() && self.held.len() < HELD_MAX;
-        let held = has_room.then(|| self.place(frame)).flatten();
+        let held = has_room.then(|| self.place(frame, frame.at_us)).flatten();
         let Some(held) = held else {
             return false;
         };
@@ -443,19 +496,17 @@ impl Lane {
         });
     }
 
-    fn place(&mut self, frame: &Frame) -> Option<Held> {
+    fn place(&mut self, frame: &Frame, at_us: i64) -> Option<Held> {
         let (decode_time, duration) = match &mut self.clock {
-            Clock::Video(clock) => (clock.place(frame.at_us)?, 0),
+            Clock::Video(clock) => (clock.place(at_us)?, 0),
             Clock::Audio(clock) => {
                 let clock = clock.get_or_insert_with(|| AudioClock::new(frame.spec.timescale()));
-                (
-                    clock.place(frame.at_us, frame.sample_count)?,
-                    frame.sample_count,
-                )
+                let decode_time = clock.place(at_us, frame.sample_count)?;
+                (decode_time, frame.sample_count)
             }
         };
         Some(Held {
-            at_us: frame.at_us,
+            at_us,
             decode_time,
             duration,
             is_key: frame.is_key,

@@ -144,9 +144,12 @@ impl Packager {
         self.take(now_us, RenditionId::Audio, frame);
     }
 
-    /// The next keyframe of the leading rung does not continue what was before: another source is shown.
+    /// The next keyframe of the leading rung does not continue what was before: another source is shown. A first one
+    /// continues the smaller rungs that came before it.
     pub fn discontinue(&mut self) {
-        self.is_discontinuity_due = self.border.is_some();
+        let largest = self.lanes.get(&RenditionId::Video(0));
+        let has_begun = largest.is_some_and(|lane| lane.last_msn.is_some());
+        self.is_discontinuity_due |= has_begun && self.border.is_some();
     }
 
     /// Nobody watches: ends what is open. The next frames begin anew, after a discontinuity.
@@ -301,7 +304,9 @@ impl Packager {
             self.is_discontinuity_due |= is_change;
             self.counts.reconfigured += u64::from(is_change);
             self.counts.before_keyframe += u64::from(!is_change);
-            lane.fall_behind(frame.at_us, &mut self.out);
+            lane.fall_behind(lane.ends_us(border, frame.at_us), &mut self.out);
+        } else if frame.at_us >= lane.ends_us(border, i64::MAX) {
+            self.counts.before_keyframe += 1;
         } else {
             self.counts.misplaced += u64::from(!lane.hold(&frame, &mut self.out));
         }
@@ -348,6 +353,11 @@ impl Packager {
             lane.close(frame.at_us, None, &mut self.out);
             self.is_discontinuity_due = true;
             self.counts.reconfigured += 1;
+            return;
+        }
+        if is_change && frame.is_key && border.is_discontinuity && lane.take_back() {
+            // The source before had a keyframe of the same picture.
+            self.begin(id, frame);
             return;
         }
         let age_us = frame.at_us.saturating_sub(border.start_us);
@@ -410,7 +420,7 @@ impl Packager {
             let open = lane.open.as_ref();
             let is_due = open.is_some_and(|open| open.opening.msn < before.msn);
             if is_due && (id != RenditionId::Audio || at_us > until_us) {
-                lane.fall_behind(until_us.min(at_us), &mut self.out);
+                lane.fall_behind(lane.ends_us(before, until_us.min(at_us)), &mut self.out);
             }
             if lane.open.is_none() && lane.last_msn.is_some_and(|msn| msn < before.msn) {
                 lane.skip(before, at_us, &mut self.out);
@@ -527,7 +537,7 @@ impl Packager {
             let is_current = lane.open.as_ref().map(|open| open.opening.msn) == Some(border.msn);
             let until_us = match is_current {
                 true => i64::MAX,
-                false => lane.follow_until_us(border),
+                false => lane.ends_us(border, lane.follow_until_us(border)),
             };
             let end_us = lane.end_of_frames_us().min(until_us);
             lane.fall_behind(end_us, &mut self.out);

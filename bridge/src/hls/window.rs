@@ -223,10 +223,15 @@ impl Window {
         self.listed().any(|segment| segment.duration_us.is_some())
     }
 
-    /// Something listed has media in it.
+    /// What is listed has enough media to begin with. A source that becomes another one as it begins leaves a first
+    /// segment of some frames, which no player can start from.
     pub(super) fn has_media(&self) -> bool {
-        self.listed()
-            .any(|segment| segment.duration_us.is_some() && !segment.is_gap())
+        let media = self.listed().filter(|segment| !segment.is_gap());
+        let whole_us: i64 = media.filter_map(|segment| segment.duration_us).sum();
+        match self.is_ended {
+            true => whole_us > 0,
+            false => whole_us >= self.settings.segment_us() / 2,
+        }
     }
 
     /// Some listed segment begins between two keyframes.
@@ -234,11 +239,11 @@ impl Window {
         self.listed().any(|segment| segment.opening.is_continuation)
     }
 
-    /// There is nothing whole yet, but there will be.
+    /// There is not enough to begin with yet, but there will be.
     pub(super) fn is_beginning(&self) -> bool {
         let last = self.listed().next_back();
-        let is_open = last.is_none_or(|segment| segment.duration_us.is_none());
-        is_open && !self.is_ended && !self.has_media()
+        let goes_on = last.is_none_or(|segment| !segment.is_gap());
+        goes_on && !self.is_ended && !self.has_media()
     }
 
     /// Bits a second of the densest segment, measured since the configuration changed, and of all that are listed.

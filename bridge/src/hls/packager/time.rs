@@ -103,7 +103,7 @@ impl Packager {
             };
             let until_us = lane.follow_until_us(border);
             if lane.arrivals.settled_us(now_us) > until_us {
-                lane.fall_behind(until_us, &mut self.out);
+                lane.fall_behind(lane.ends_us(border, until_us), &mut self.out);
             }
         }
     }

@@ -66,7 +66,7 @@ impl Stage {
                 let picture = VideoFrame {
                     config: Arc::new(picture),
                     at_us,
-                    is_key: at_ms % 2000 == 0,
+                    is_key: at_ms % 2000 == 0 || at_ms == from_ms,
                     data: self.picture(),
                 };
                 self.packager.push_video(at_us, 0, picture);
@@ -119,6 +119,24 @@ fn pictures_that_are_about_to_begin_are_waited_for() {
     let entry = stage.entry();
     assert!(entry.is_none_or(|entry| entry.contains("RESOLUTION") && entry.contains("TYPE=AUDIO")));
     stage.play(22_980, 27_000, true);
+    assert!(stage.entry().is_some());
+}
+
+#[test]
+fn a_source_that_changes_as_it_begins_is_not_begun_with() {
+    let mut stage = Stage::new();
+    stage.play(0, 60, true);
+    stage.width = 1280;
+    stage.play(60, 1_900, true);
+    assert_eq!(stage.entry(), None);
+    stage.play(1_900, 2_100, true);
+    let entry = stage.entry().unwrap();
+    assert!(entry.contains("RESOLUTION=1280x360"), "{entry}");
+    // What is over is what there is.
+    let mut stage = Stage::new();
+    stage.play(0, 60, true);
+    stage.packager.finish();
+    stage.play(60, 80, true);
     assert!(stage.entry().is_some());
 }
 

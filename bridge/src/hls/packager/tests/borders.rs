@@ -155,6 +155,136 @@ fn another_source_of_the_same_kind_is_a_discontinuity_when_told() {
     assert_eq!(cuts[2].opening.map, 1);
 }
 
+#[test]
+fn a_discontinuity_is_at_one_time_in_all_renditions() {
+    // How much later than the larger rung's the smaller one's keyframe is; before it, it shows what it did.
+    for later in [-2, 0, 1, 3, 6, 7, 14] {
+        let mut source = Source::new();
+        let (top, low) = (
+            [video_config(640), video_config(1280)],
+            [video_config(320), video_config(160)],
+        );
+        let key_index = 75;
+        let change_us = key_index * 33_333;
+        for index in 0..200 {
+            let at_us = index * 33_333;
+            let is_other = index >= key_index;
+            let is_key = index == key_index || index % 60 == 0;
+            let frame = picture(&top[usize::from(is_other)], at_us, is_key);
+            source.show(0, frame, 5_000);
+            let is_other = index >= key_index + later;
+            let is_key = index == key_index + later || index % 60 == 0;
+            let frame = picture(&low[usize::from(is_other)], at_us + 500, is_key);
+            source.show(1, frame, 5_000);
+        }
+        let tape = source.finish();
+        for rendition in [TOP, RenditionId::Video(1), AUDIO] {
+            let cuts = tape.of(rendition);
+            let (old, new) = (&cuts[1], &cuts[2]);
+            assert!(new.opening.is_discontinuity && !new.is_gap && !old.is_gap);
+            assert_eq!(new.opening.start_us, change_us, "{rendition:?} {later}");
+            let end_us = old.opening.start_us + old.duration_us.unwrap();
+            assert_eq!(end_us, change_us, "{rendition:?} {later}");
+            let listed_us: i64 = new.parts.iter().map(|part| part.duration_us).sum();
+            assert_eq!(Some(listed_us), new.duration_us, "{rendition:?} {later}");
+        }
+        // No picture is missing, and those after the keyframe are when they were.
+        let new = &tape.of(RenditionId::Video(1))[2];
+        let times: Vec<u64> = new
+            .parts
+            .iter()
+            .flat_map(|part| times(&part.bytes))
+            .collect();
+        let apart = times.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(apart.max() <= Some(18_000 + 3_000), "{later}: {times:?}");
+        if later > 0 {
+            assert_eq!(times[0], ticks(change_us), "{later}");
+        }
+        assert!(times.contains(&ticks((key_index + later.max(0) + 1) * 33_333 + 500)));
+    }
+}
+
+#[test]
+fn a_rung_whose_old_source_has_a_keyframe_of_the_same_picture_begins_with_the_new_one() {
+    let mut source = Source::new();
+    let (top, low) = (
+        [video_config(640), video_config(1280)],
+        [video_config(160), video_config(320)],
+    );
+    for index in 0..150 {
+        let at_us = index * 33_333;
+        let is_key = index == 40 || index % 60 == 0;
+        let config = usize::from(index >= 40);
+        source.show(0, picture(&top[config], at_us, is_key), 5_000);
+        if index == 40 {
+            source.show(1, picture(&low[0], at_us, true), 5_000);
+        }
+        let at_us = at_us + 1_000 * i64::from(index >= 40);
+        source.show(1, picture(&low[config], at_us, is_key), 5_000);
+    }
+    let tape = source.finish();
+    let (top, low) = (tape.of(TOP), tape.of(RenditionId::Video(1)));
+    assert_eq!(low.len(), top.len());
+    for (top, low) in top.iter().zip(low) {
+        assert!(!low.is_gap, "{low:?}");
+        assert_eq!(low.parts.len(), top.parts.len());
+    }
+    assert_eq!(low[1].opening.start_us, 40 * 33_333);
+}
+
+#[test]
+fn the_first_picture_of_the_largest_rung_is_no_discontinuity_whatever_came_before() {
+    let mut source = Source::new();
+    let configs = [video_config(640), video_config(320)];
+    for index in 0..240 {
+        let is_key = index % 60 == 0;
+        source.show(1, picture(&configs[1], index * 33_333, is_key), 5_000);
+        if index == 1 {
+            source.packager.discontinue();
+        }
+        if index >= 1 {
+            let is_key = is_key || index == 1;
+            source.show(0, picture(&configs[0], index * 33_333, is_key), 5_000);
+        }
+    }
+    let tape = source.finish();
+    let cuts = tape.cuts.values().flatten();
+    assert!(cuts.clone().count() >= 12);
+    assert!(
+        cuts.clone()
+            .all(|cut| !cut.is_gap && !cut.opening.is_discontinuity)
+    );
+}
+
+/// In the units of pictures' decode times.
+fn ticks(us: i64) -> u64 {
+    u64::try_from((us * 9 + 50) / 100).unwrap()
+}
+
+#[test]
+fn a_rung_that_does_not_show_what_is_new_in_time_ends_at_the_discontinuity() {
+    let mut source = Source::new();
+    let (top, low) = (video_config(640), video_config(320));
+    for index in 0..240 {
+        let at_us = index * 33_333;
+        if index == 75 {
+            source.packager.discontinue();
+        }
+        let is_key = index == 75 || index % 60 == 0;
+        source.show(0, picture(&top, at_us, is_key), 5_000);
+        let is_key = index == 100 || (index % 60 == 0 && index != 120);
+        source.show(1, picture(&low, at_us, is_key), 5_000);
+    }
+    let tape = source.finish();
+    let (top, low) = (tape.of(TOP), tape.of(RenditionId::Video(1)));
+    assert_eq!(
+        low[1].opening.start_us + low[1].duration_us.unwrap(),
+        75 * 33_333
+    );
+    assert!(top[2].opening.is_discontinuity && !low[2].is_gap);
+    assert_eq!(low[2].opening.start_us, 100 * 33_333);
+}
+
 /// Both rungs for eight seconds; the smaller one's keyframes are `later_us` after the larger one's.
 fn two_rungs(later_us: i64) -> Tape {
     let mut source = Source::new();
