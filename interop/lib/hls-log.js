@@ -1,7 +1,7 @@
 // Runs in a page: what hls.js and its <video> did last, a line for each thing. What else would say why it stalled?
 window.hlsLog = (() => {
   const lines = [];
-  const LINES_MAX = 2000;
+  const LINES_MAX = 4000;
 
   function write(...words) {
     const video = document.querySelector('video');
