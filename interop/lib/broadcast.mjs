@@ -60,7 +60,25 @@ export async function playlists(url) {
   const audio = [...entry.text.matchAll(/^#EXT-X-MEDIA:.*URI="([^"]*)"/gm)].map(([, uri]) => uri);
   const media = [];
   for (const uri of [...uris, ...audio]) media.push(await playlist(new URL(uri, url).href));
+  assertDiscontinuitiesMatch(media);
   return { entry, media, rungs: media.slice(0, uris.length), audio: media.slice(uris.length) };
+}
+
+/**
+ * A discontinuity is at one time in all media playlists: hls.js waits for ever if it begins with sound behind one and
+ * pictures before it. What came too late for it is a part late at most.
+ */
+function assertDiscontinuitiesMatch(media) {
+  const first = new Map();
+  for (const { url, text, parsed } of media) {
+    for (const { discontinuity, mediaSequenceNumber, programDateTime } of parsed.segments) {
+      if (!discontinuity) continue;
+      const at = programDateTime.getTime();
+      const apartMs = at - (first.get(mediaSequenceNumber) ?? at);
+      if (!first.has(mediaSequenceNumber)) first.set(mediaSequenceNumber, at);
+      assert.ok(Math.abs(apartMs) <= 250, `${url}: segment ${mediaSequenceNumber} is ${apartMs} ms off\n${text}`);
+    }
+  }
 }
 
 /** Every URI in a playlist, on lines of its own and in attributes. */
