@@ -11,10 +11,11 @@ window.hlsLog = (() => {
     if (lines.length > LINES_MAX) lines.shift();
   }
 
-  /** What hls.js says itself; for its `debug`. */
   const levels = ['trace', 'debug', 'log', 'info', 'warn', 'error'];
+  /** Writes what hls.js says itself; for its `debug`. */
   const words = Object.fromEntries(levels.map((level) => [level, (...said) => write(level, ...said)]));
 
+  /** Writes what becomes of `hls`, with each playlist that it loads. */
   function follow({ Events }, hls, video) {
     const took = ({ loading: { start, end } }) => `asked ${Math.round(start)}, came ${Math.round(end)}`;
     const loaded = (name) => (_, { details, stats }) => write(name, `up to ${details.endSN}.${details.lastPartIndex}`, `${took(stats)}\n${details.m3u8}`);

@@ -58,7 +58,7 @@ export class Player {
       before = seen;
       return { ok: times >= 2 || seen.fatal.length > 0, ...seen, moved, drawn, heard };
     }, { timeoutMs, everyMs: 700 }).catch(async (error) => {
-      throw new Error(`${error.message}; see ${await keepHlsLog(this.page)}`);
+      throw new Error(`${error.message}; see ${await keepHlsLog(this.page)}`, { cause: error });
     });
     assert.deepEqual(last.fatal, [], what);
     return last;
