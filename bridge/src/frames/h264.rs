@@ -44,19 +44,10 @@ struct Collected {
 
 impl Collected {
     fn unit(&mut self, sets: &mut ParameterSets, unit: &[u8]) -> Result<(), FrameError> {
-        let (&header, payload) = unit.split_first().ok_or(FrameError::CutShort)?;
-        match header & 0x1f {
-            NAL_SLICE | NAL_IDR => {
-                self.note_slice(header, payload)?;
-                let length = u32::try_from(unit.len()).map_err(|_| FrameError::TooLarge)?;
-                self.data.put_u32(length);
-                self.data.put_slice(unit);
-            }
-            NAL_SPS => sets.insert_sequence(unit)?,
-            NAL_PPS => sets.insert_picture(unit)?,
-            kind @ NAL_PARTITION_A..=NAL_PARTITION_C => return Err(FrameError::Unsupported(kind)),
-            // Delimiters, supplemental information, filler: nothing a decoder needs.
-            _ => {}
+        if is_of_picture(sets, &mut self.first, unit)? {
+            let length = u32::try_from(unit.len()).map_err(|_| FrameError::TooLarge)?;
+            self.data.put_u32(length);
+            self.data.put_slice(unit);
         }
         Ok(())
     }
@@ -95,19 +86,17 @@ impl Collected {
         }
         self.open = None;
         // Read like a whole one, which may find that it is none of those that are kept.
-        let unit = self.data.split_off(begin);
-        self.unit(sets, unit.get(4..).unwrap_or_default())
-    }
-
-    fn note_slice(&mut self, header: u8, payload: &[u8]) -> Result<(), FrameError> {
-        if self.first.is_some() {
-            return Ok(());
+        let (length, unit) = self
+            .data
+            .get_mut(begin..)
+            .and_then(|open| open.split_first_chunk_mut())
+            .ok_or(FrameError::Beginning)?;
+        if is_of_picture(sets, &mut self.first, unit)? {
+            let bytes = u32::try_from(unit.len()).map_err(|_| FrameError::TooLarge)?;
+            *length = bytes.to_be_bytes();
+        } else {
+            self.data.truncate(begin);
         }
-        let slice = Slice::read(header, payload).ok_or(FrameError::Header)?;
-        if slice.first_macroblock != 0 {
-            return Err(FrameError::Beginning);
-        }
-        self.first = Some(slice);
         Ok(())
     }
 
@@ -129,6 +118,33 @@ impl Collected {
             data: self.data.into(),
         }))
     }
+}
+
+/// Reads a NAL unit: whether it is a part of the picture, of which `first` is the first slice.
+fn is_of_picture(
+    sets: &mut ParameterSets,
+    first: &mut Option<Slice>,
+    unit: &[u8],
+) -> Result<bool, FrameError> {
+    let (&header, payload) = unit.split_first().ok_or(FrameError::CutShort)?;
+    match header & 0x1f {
+        NAL_SLICE | NAL_IDR => {
+            if first.is_none() {
+                let slice = Slice::read(header, payload).ok_or(FrameError::Header)?;
+                if slice.first_macroblock != 0 {
+                    return Err(FrameError::Beginning);
+                }
+                *first = Some(slice);
+            }
+            return Ok(true);
+        }
+        NAL_SPS => sets.insert_sequence(unit)?,
+        NAL_PPS => sets.insert_picture(unit)?,
+        kind @ NAL_PARTITION_A..=NAL_PARTITION_C => return Err(FrameError::Unsupported(kind)),
+        // Delimiters, supplemental information, filler: nothing a decoder needs.
+        _ => {}
+    }
+    Ok(false)
 }
 
 /// The beginning of a slice header (H.264 §7.3.3).

@@ -55,6 +55,27 @@ fn h264_is_put_together_from_all_kinds_of_packets() {
 }
 
 #[test]
+fn h264_units_in_fragments_are_kept_or_left_out_like_whole_ones() {
+    let mut feed = Feed::h264();
+    let (begin, end) = SPS.split_at(4);
+    let sets = [&[0x7c, 0x87][..], &begin[1..]].concat();
+    let key = feed.whole(&[
+        &sets,
+        &[&[0x7c, 0x47][..], end].concat(),
+        &PPS,
+        &[0x65, 0x88, 0x84],
+        // Supplemental information between two slices.
+        &[0x7c, 0x86, 5, 1],
+        &[0x7c, 0x46, 0, 0x80],
+        &[0x7c, 0x85, 0x40],
+        &[0x7c, 0x45, 0x11],
+    ]);
+    assert_eq!(key.config.unwrap().width, 1280);
+    let slices: [&[u8]; 2] = [&[0x65, 0x88, 0x84], &[0x65, 0x40, 0x11]];
+    assert_eq!(key.data, avcc(&slices));
+}
+
+#[test]
 fn h264_that_does_not_fit_together_is_refused() {
     let cases: [(&[&[u8]], FrameError); 9] = [
         (&[&[0x7c, 0x05, 0x88]], FrameError::Beginning),
