@@ -138,9 +138,7 @@ async fn play(
                 }
             }
             packager.advance(now_us);
-            while let Some(publication) = packager.poll() {
-                broadcast.publish(publication);
-            }
+            broadcast.publish(std::iter::from_fn(|| packager.poll()));
         }
         println!(
             "{} watching, {:?}",

@@ -228,7 +228,6 @@ impl Channel {
                 hls.packager.discontinue();
             }
             hls.packager.push_video(came_us, rung, frame);
-            hls.publish();
         }
     }
 
@@ -247,7 +246,6 @@ impl Channel {
         }
         if let Some(hls) = self.hls.as_mut().filter(|hls| hls.audio == codec) {
             hls.packager.push_audio(came_us, frame);
-            hls.publish();
         }
     }
 
@@ -302,12 +300,10 @@ impl Hls {
     }
 
     fn publish(&mut self) {
-        while let Some(publication) = self.packager.poll() {
-            // Farewell says this.
-            if !matches!(publication, Publication::Ended) {
-                self.store.publish(publication);
-            }
-        }
+        let publications = std::iter::from_fn(|| self.packager.poll());
+        // Farewell says that it has ended.
+        let publications = publications.filter(|said| !matches!(said, Publication::Ended));
+        self.store.publish(publications);
     }
 }
 
@@ -322,6 +318,6 @@ impl Farewell {
 
 impl Drop for Farewell {
     fn drop(&mut self) {
-        self.0.publish(Publication::Ended);
+        self.0.publish([Publication::Ended]);
     }
 }

@@ -93,26 +93,34 @@ impl Broadcast {
         }
     }
 
-    /// Takes what the packager gave out.
-    pub fn publish(&self, publication: Publication) {
+    /// Takes what the packager gave out: whoever waits for any of it is woken once all of it is there.
+    pub fn publish(&self, publications: impl IntoIterator<Item = Publication>) {
         let mut is_segment = false;
-        let (from, to) = {
+        let mut is_changed = [false; RenditionId::COUNT];
+        {
             let mut shelf = self.shelf();
-            let changed = shelf.apply(publication, &self.settings, &self.secrets, &mut is_segment);
-            match changed {
-                Some(rendition) => {
-                    shelf.rendered.remove(&(rendition, false));
-                    shelf.rendered.remove(&(rendition, true));
-                    (rendition.index(), rendition.index() + 1)
-                }
-                None => {
-                    shelf.rendered.clear();
-                    (0, RenditionId::COUNT)
+            for publication in publications {
+                let rendition =
+                    shelf.apply(publication, &self.settings, &self.secrets, &mut is_segment);
+                match rendition {
+                    Some(rendition) => {
+                        shelf.rendered.remove(&(rendition, false));
+                        shelf.rendered.remove(&(rendition, true));
+                        if let Some(is_changed) = is_changed.get_mut(rendition.index()) {
+                            *is_changed = true;
+                        }
+                    }
+                    None => {
+                        shelf.rendered.clear();
+                        is_changed.fill(true);
+                    }
                 }
             }
-        };
-        for change in self.changes.iter().take(to).skip(from) {
-            change.send_modify(|count| *count += 1);
+        }
+        for (change, is_changed) in self.changes.iter().zip(is_changed) {
+            if is_changed {
+                change.send_modify(|count| *count += 1);
+            }
         }
         if is_segment {
             self.segments.send_modify(|count| *count += 1);

@@ -21,8 +21,7 @@ mod time;
 
 /// The pure machine that cuts one broadcast.
 ///
-/// Contract: call `advance` when `next_look_us` says, when all that has come was pushed; drain `poll` after every
-/// call.
+/// Contract: call `advance` when `next_look_us` says, when all that has come was pushed; then drain `poll`.
 #[derive(Debug)]
 pub struct Packager {
     cadence: Cadence,

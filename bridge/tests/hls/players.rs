@@ -96,9 +96,7 @@ async fn publish(tracks: &[Track], settings: Settings) -> String {
         packager.advance(at_us);
     }
     packager.finish();
-    while let Some(publication) = packager.poll() {
-        broadcast.publish(publication);
-    }
+    broadcast.publish(std::iter::from_fn(|| packager.poll()));
     let addr = serve(&registry).await;
     format!("http://{addr}/live/room%201/index.m3u8?token=ann")
 }
@@ -316,14 +314,10 @@ async fn a_live_broadcast_plays_to_its_end() {
         let now_us = i64::try_from(began.elapsed().as_micros()).unwrap();
         push(&mut packager, now_us, &tracks, track, index);
         packager.advance(now_us);
-        while let Some(publication) = packager.poll() {
-            broadcast.publish(publication);
-        }
+        broadcast.publish(std::iter::from_fn(|| packager.poll()));
     }
     packager.finish();
-    while let Some(publication) = packager.poll() {
-        broadcast.publish(publication);
-    }
+    broadcast.publish(std::iter::from_fn(|| packager.poll()));
     player.await.unwrap();
     assert_eq!(packager.counts().misplaced, 0);
 }

@@ -153,9 +153,8 @@ impl Stage {
     }
 
     pub(crate) fn publish(&mut self) {
-        while let Some(publication) = self.packager.poll() {
-            self.broadcast.publish(publication);
-        }
+        self.broadcast
+            .publish(std::iter::from_fn(|| self.packager.poll()));
     }
 
     /// The path of something below the room.

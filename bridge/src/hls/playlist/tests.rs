@@ -72,9 +72,8 @@ impl Stage {
                 self.packager.push_video(at_us, 0, picture);
             }
             self.packager.advance(at_us);
-            while let Some(publication) = self.packager.poll() {
-                self.broadcast.publish(publication);
-            }
+            self.broadcast
+                .publish(std::iter::from_fn(|| self.packager.poll()));
         }
     }
 
