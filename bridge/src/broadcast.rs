@@ -2,7 +2,7 @@
 //!
 //! In: [`Broadcast::handle_heard`] and, from time to time, [`Broadcast::handle_timeout`]. Out:
 //! [`Broadcast::poll_sample`], what is to be carried, and [`Broadcast::poll_ask`], what the annex is to do.
-//! What comes out is the same however seldom time passes, up to 150 ms, but for how soon it does: everything
+//! What comes out is the same however seldom time passes, up to 250 ms, but for how soon it does: everything
 //! goes by when packets came.
 //!
 //! Pictures go through unchanged: the track that [`Program`] has on the air, each

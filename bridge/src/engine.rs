@@ -1,6 +1,6 @@
 //! The bridge's thread: what rooms say goes to the broadcasts, recordings and encoders they are about.
 //!
-//! It looks at what has come when a broadcast is likely to have something to give out, and every 150 ms at least while
+//! It looks at what has come when a broadcast is likely to have something to give out, and every 250 ms at least while
 //! there is anything to do: media threads never have to wake it, and a look costs as much as some frames do.
 #![expect(clippy::disallowed_methods, reason = "I/O lives here")]
 
@@ -34,7 +34,7 @@ use crate::take::Take;
 const PRESSED_INTERVAL: Duration = Duration::from_millis(10);
 /// Between two looks while there is anything to do; a broadcast may want one sooner. All queues to this thread hold
 /// what comes meanwhile.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(150);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_millis(250);
 /// A track that is to be recorded is heard of within this time.
 const TRACK_WAIT: Duration = Duration::from_secs(5);
 /// Orders carried out between two looks at rooms.
