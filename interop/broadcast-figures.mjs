@@ -11,10 +11,11 @@ import { createInterface } from 'node:readline';
 import { makeEncoderFile, publishFile } from './figures/encoder-file.mjs';
 import { openSource, sourceDuring, startBroadcast } from './figures/broadcast.mjs';
 import { measureForwarding } from './figures/forwarding.mjs';
-import { Listener, now, renditions } from './figures/listener.mjs';
+import { listen, now } from './figures/listener.mjs';
 import { recordedMessages, recordedParts, spread } from './figures/measured.mjs';
 import { openViewerPage, startPlayerSite, watch } from './figures/player.mjs';
-import { mean, share } from './figures/processor.mjs';
+import { measurePassthrough } from './figures/passthrough.mjs';
+import { share } from './figures/processor.mjs';
 import { startSink } from './figures/rtmp-sink.mjs';
 import { table } from './figures/table.mjs';
 import { launchChromium } from './lib/browser.mjs';
@@ -28,8 +29,8 @@ const only = args.includes('--only') ? args.slice(args.indexOf('--only') + 1).fi
 
 /** How long what is looked at, in s. */
 const TIMES = isQuick
-  ? { settle: 3, watch: 15, page: 0, plain: 10, cpu: 5, load: 6, encoder: 16, forwarding: 5, rounds: 1 }
-  : { settle: 5, watch: 62, page: 30, plain: 60, cpu: 15, load: 20, encoder: 40, forwarding: 10, rounds: 3 };
+  ? { settle: 3, watch: 15, page: 0, plain: 10, idle: 4, busy: 10, load: 6, encoder: 16, forwarding: 5, rounds: 1 }
+  : { settle: 5, watch: 50, page: 30, plain: 50, idle: 6, busy: 10, load: 20, encoder: 40, forwarding: 10, rounds: 3 };
 const VIEWERS = 100;
 const ROOM = 'clock';
 
@@ -76,13 +77,12 @@ async function inRoom(audio, measure) {
 }
 
 async function measureRoom(server, chromium, source) {
-  const idle = [await share(server.pid, TIMES.cpu)];
-  const broadcast = await startBroadcast(server, ROOM);
-  const ears = await listen(broadcast.url);
   progress('processor time');
-  const busy = [await share(server.pid, TIMES.cpu)];
+  const { cpu } = await measurePassthrough(server, ROOM, TIMES);
 
   progress('a viewer, Low-Latency HLS, and a push');
+  const broadcast = await startBroadcast(server, ROOM);
+  const ears = await listen(broadcast.url);
   const site = await startPlayerSite();
   const sink = await startSink();
   const target = await broadcast.addTarget(sink.url, 'key');
@@ -99,7 +99,7 @@ async function measureRoom(server, chromium, source) {
 
   progress(`${VIEWERS} viewers`);
   const load = await loadViewers(server, broadcast.url);
-  busy.push(await share(server.pid, TIMES.cpu));
+  const followed = await share(server.pid, TIMES.busy);
 
   progress('plain HLS, two players');
   const pages = [];
@@ -112,9 +112,7 @@ async function measureRoom(server, chromium, source) {
   const errors = [...ears.video.errors, ...ears.audio.errors];
   await ears.stop();
   await broadcast.end();
-  progress('processor time without a broadcast, and what was recorded');
-  await sleep(1000);
-  idle.push(await share(server.pid, TIMES.cpu));
+  progress('what was recorded');
   const span = { video: await ears.video.recorded(from, to), audio: await ears.audio.recorded(from, to) };
   return {
     source: watched.source,
@@ -124,7 +122,7 @@ async function measureRoom(server, chromium, source) {
     native: settled(native),
     parts: await recordedParts(folder, span, { hasClock: true }),
     push: await recordedMessages(folder, sink.messages, { hasClock: true }),
-    cpu: { idle, busy, passthrough: mean(busy) - mean(idle), viewers: load.cpu - mean(busy) },
+    cpu: { ...cpu, viewers: load.cpu - followed },
     viewers: load,
     listenerErrors: errors.slice(0, 5),
   };
@@ -142,16 +140,6 @@ async function watchPage(server, chromium) {
 /** One of two things that may fail, as a figure. */
 function settled({ status, value, reason }) {
   return status === 'fulfilled' ? value : { error: reason.message };
-}
-
-/** Follows picture and sound of a broadcast, as soon as both are to be had. */
-async function listen(url) {
-  const { video, audio } = await eventually('a playlist with picture and sound', async () => {
-    const found = await renditions(url);
-    return { ok: found.video && found.audio, ...found };
-  });
-  const ears = { video: new Listener(video), audio: new Listener(audio) };
-  return { ...ears, stop: () => Promise.all([ears.video.stop(), ears.audio.stop()]) };
 }
 
 /** What many viewers cost, and whether they got all. Parts must still come in time meanwhile. */
@@ -183,30 +171,17 @@ async function meanwhile(ears) {
 }
 
 async function measureOpus(server, _chromium, source) {
-  const idle = [await share(server.pid, TIMES.cpu)];
-  const broadcast = await startBroadcast(server, ROOM);
-  const ears = await listen(broadcast.url);
   progress('processor time, Opus');
-  const from = now();
-  const busy = [];
-  const { source: sent } = await sourceDuring(source, async () => busy.push(await share(server.pid, isQuick ? 10 : 30)));
-  const to = now();
-  await ears.stop();
-  await broadcast.end();
-  await sleep(1000);
-  idle.push(await share(server.pid, TIMES.cpu));
+  const measured = await sourceDuring(source, () => measurePassthrough(server, ROOM, TIMES));
+  const { ears, from, to, cpu } = measured.result;
   const span = { video: await ears.video.recorded(from, to), audio: await ears.audio.recorded(from, to) };
-  return {
-    source: sent,
-    parts: await recordedParts(folder, span, { hasClock: true }),
-    cpu: { idle, busy, passthrough: mean(busy) - mean(idle) },
-  };
+  return { source: measured.source, parts: await recordedParts(folder, span, { hasClock: true }), cpu };
 }
 
 /** ffmpeg publishes into a room by RTMP: sound and picture of its file fit exactly. */
 async function measureEncoder() {
   progress('making what an encoder publishes');
-  const { file, messages } = await makeEncoderFile(folder, TIMES.encoder + TIMES.cpu * 2 + 60);
+  const { file, messages } = await makeEncoderFile(folder, TIMES.encoder + TIMES.busy + TIMES.idle * 2 + 60);
   const port = await freePort();
   const server = await startServer({ config: { broadcast: { audio: 'aac', rtmp_addr: `127.0.0.1:${port}` } } });
   let encoder;
@@ -215,19 +190,15 @@ async function measureEncoder() {
     encoder = publishFile(file, `rtmp://127.0.0.1:${port}/live/${ROOM}?token=${await server.token(ROOM, 'encoder')}`);
     await sleep(3000);
     progress('an encoder by RTMP');
-    const idle = [await share(server.pid, TIMES.cpu)];
+    const { cpu } = await measurePassthrough(server, ROOM, { ...TIMES, rounds: 1 });
     const broadcast = await startBroadcast(server, ROOM);
     const ears = await listen(broadcast.url);
-    await sleep(3000);
-    const busy = [await share(server.pid, TIMES.cpu)];
     await broadcast.addTarget(sink.url, 'key');
     const from = now();
     await sleep(TIMES.encoder * 1000);
     const to = now();
     await ears.stop();
     await broadcast.end();
-    await sleep(1000);
-    idle.push(await share(server.pid, TIMES.cpu));
     if (encoder.errors()) throw new Error(`the encoder: ${encoder.errors()}`);
     server.assertHealthy();
     const span = { video: await ears.video.recorded(from, to), audio: await ears.audio.recorded(from, to) };
@@ -235,7 +206,7 @@ async function measureEncoder() {
       file: (await recordedMessages(folder, messages, { hasClock: false })).offset,
       parts: await recordedParts(folder, span, { hasClock: false }),
       push: await recordedMessages(folder, sink.messages, { hasClock: false }),
-      cpu: { idle, busy, passthrough: mean(busy) - mean(idle) },
+      cpu,
     };
   } finally {
     sink.stop();

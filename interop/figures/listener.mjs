@@ -1,5 +1,6 @@
 // A Low-Latency HLS client without a player: asks for each part as soon as it is there, and keeps what came when.
 import http from 'node:http';
+import { eventually } from '../lib/wait.mjs';
 import { framesOf, timescaleOf } from './fragment.mjs';
 
 /** One request over a kept connection; resolves when the whole answer has come, at `at` ms since 1970. */
@@ -147,4 +148,14 @@ export class Listener {
     }
     return { bytes: Buffer.concat([init, ...parts.map((part) => part.bytes)]), rate, frames, parts };
   }
+}
+
+/** Follows picture and sound of a broadcast, as soon as both are to be had. */
+export async function listen(url) {
+  const { video, audio } = await eventually('a playlist with picture and sound', async () => {
+    const found = await renditions(url);
+    return { ok: found.video && found.audio, ...found };
+  });
+  const ears = { video: new Listener(video), audio: new Listener(audio) };
+  return { ...ears, stop: () => Promise.all([ears.video.stop(), ears.audio.stop()]) };
 }

@@ -2,21 +2,32 @@
 import fs from 'node:fs';
 import { sleep } from '../lib/wait.mjs';
 
-/** Ticks a second of /proc; the same on every Linux that matters. */
-const TICKS = 100;
-
-/** User and system time of a process with all its threads, in s (proc(5)). */
-function spent(pid) {
-  const text = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / TICKS;
+/**
+ * What each thread of a process has run, in ns (proc(5), schedstat). The process's own sum counts in hundredths of a
+ * second, which is a tenth of a percent of ten seconds.
+ */
+function threads(pid) {
+  const folder = `/proc/${pid}/task`;
+  const run = (thread) => {
+    try {
+      return Number(fs.readFileSync(`${folder}/${thread}/schedstat`, 'utf8').split(' ')[0]);
+    } catch (error) {
+      // It ended after the folder was read.
+      if (error.code === 'ENOENT' || error.code === 'ESRCH') return 0;
+      throw error;
+    }
+  };
+  return new Map(fs.readdirSync(folder).map((thread) => [thread, run(thread)]));
 }
 
-/** What share of a core a process takes for some seconds, in %. */
+/** What share of a core a process takes for some seconds, in %; threads that end meanwhile are not in it. */
 export async function share(pid, seconds) {
-  const [before, start] = [spent(pid), performance.now()];
+  const [before, start] = [threads(pid), performance.now()];
   await sleep(seconds * 1000);
-  return ((spent(pid) - before) * 100_000) / (performance.now() - start);
+  const [after, end] = [threads(pid), performance.now()];
+  let ran = 0;
+  for (const [thread, ns] of after) ran += Math.max(0, ns - (before.get(thread) ?? 0));
+  return ran / 1e4 / (end - start);
 }
 
 export const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;

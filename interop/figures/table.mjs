@@ -1,4 +1,5 @@
 // Figures as a table, beside what they should be.
+import { mean } from './processor.mjs';
 
 const round = (value, digits = 0) => (Number.isFinite(value) ? value.toFixed(digits) : '-');
 const ms = (value) => `${round(value)} ms`;
@@ -25,7 +26,9 @@ function rows(figures) {
   const parts = (name, seen) => add(name, spread(seen), 'p95 80 ms', seen.p95 <= 80);
   const cost = (name, { passthrough, idle, busy }, limit) => {
     const both = `${busy.map((value) => round(value, 2)).join(' ')} less ${idle.map((value) => round(value, 2)).join(' ')}`;
-    add(name, `${percent(passthrough)} of a core (${both})`, limit ? `${limit} %` : '', limit && passthrough <= limit);
+    // What the same packets cost without it, in the same minute: the pace of a machine that others share.
+    const times = round(passthrough / mean(idle), 2);
+    add(name, `${percent(passthrough)} of a core, ${times} times the room (${both})`, limit ? `${limit} %` : '', limit && passthrough <= limit);
   };
   const holes = (seen) => {
     const [hls, push] = [seen.parts, seen.push].map(({ brokenBeeps, offset: { events } }) => `${brokenBeeps} of ${events}`);
