@@ -17,8 +17,8 @@ pub struct SourceId(pub u64);
 /// How a mixer works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MixerSettings {
-    /// How long packets may take to still be heard, in microseconds, at first: where they take longer and
-    /// sound breaks off, it becomes more by steps of 20 ms.
+    /// How long packets may take to still be heard, in microseconds, at first: where they nearly take longer, or do
+    /// and sound breaks off, it becomes more by steps of 20 ms.
     pub delay_us: i64,
     /// What it becomes at most.
     pub delay_us_max: i64,
@@ -144,6 +144,15 @@ impl Mixer {
         pushed
     }
 
+    /// A packet came when its first sample would have been heard this long ago without any delay. Where the next one
+    /// as late would be late to be mixed, it is waited for longer, before sound breaks off.
+    pub fn note_late(&mut self, late_us: i64) {
+        // A tick is mixed when the packet after it is there.
+        if late_us > self.settings.delay_us - TICK_US - SPARE_US {
+            self.wait_longer();
+        }
+    }
+
     /// Lets a source fade away and forgets it.
     pub fn remove(&mut self, id: SourceId) {
         if let Some(input) = self.sources.get_mut(&id) {
@@ -229,9 +238,7 @@ impl Mixer {
         self.counts.late_samples += decoded.placed.late;
         if decoded.placed.is_overdue {
             self.counts.overdue += 1;
-            let more_us = self.settings.delay_us.saturating_add(TICK_US);
-            let most_us = self.settings.delay_us.max(self.settings.delay_us_max);
-            self.settings.delay_us = more_us.min(most_us);
+            self.wait_longer();
         }
         self.counts.reanchored += u64::from(decoded.placed.is_reanchored);
         if decoded.is_bad {
@@ -244,6 +251,12 @@ impl Mixer {
             return Err(PushError::Late);
         }
         Ok(())
+    }
+
+    fn wait_longer(&mut self) {
+        let more_us = self.settings.delay_us.saturating_add(TICK_US);
+        let most_us = self.settings.delay_us.max(self.settings.delay_us_max);
+        self.settings.delay_us = more_us.min(most_us);
     }
 
     fn add(&mut self, id: SourceId) -> Result<&mut Input, PushError> {
@@ -259,3 +272,6 @@ impl Mixer {
         Ok(self.sources.entry(id).or_insert(input))
     }
 }
+
+/// A packet that had less than this left was nearly late.
+const SPARE_US: i64 = 10_000;

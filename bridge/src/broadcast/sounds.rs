@@ -257,8 +257,11 @@ impl Sounds {
             };
             let id = SourceId(track.number());
             if self.solo.is_mixing() {
-                // Counted by the mixer.
-                self.mixer.push(id, &frame).ok();
+                let came_us = sender.timeline().at_us(arrival);
+                // Counted by the mixer; what is late to no purpose must not delay the others.
+                if self.mixer.push(id, &frame).is_ok() {
+                    self.mixer.note_late(came_us - frame.at_us);
+                }
             }
             if is_solo_kept {
                 self.solo.push(id, frame);

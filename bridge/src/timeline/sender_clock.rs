@@ -89,7 +89,8 @@ impl SenderClock {
         }
     }
 
-    pub(super) fn timeline(&self) -> &Timeline {
+    /// The timeline its times are on.
+    pub fn timeline(&self) -> &Timeline {
         &self.timeline
     }
 

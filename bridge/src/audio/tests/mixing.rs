@@ -192,3 +192,43 @@ fn where_packets_take_longer_the_mixer_waits_longer_and_sound_does_not_break_off
         }
     }
 }
+
+#[test]
+fn what_is_nearly_late_is_waited_for_longer_before_sound_breaks_off() {
+    let frames = opus(&tone(440.0, 0.5, 0.0, 96_000), 0);
+    let mut mixer = Mixer::new(0, MixerSettings::default());
+    let mut mixed = Vec::new();
+    let mut now_us = 0;
+    for (index, frame) in (0..).zip(&frames) {
+        // It takes 40 ms, later on 75, and one of the last 95: with the delay of the beginning that one would be overdue.
+        let late_us = match index {
+            0..20 => 40_000,
+            70 => 95_000,
+            _ => 75_000,
+        };
+        let came_us = frame.at_us + late_us;
+        while now_us < came_us {
+            now_us += 1_000;
+            while let Some(tick) = mixer.poll_tick(now_us) {
+                mixed.extend_from_slice(tick.samples);
+            }
+        }
+        mixer.push(SourceId(1), frame).unwrap();
+        mixer.note_late(late_us);
+    }
+    assert_eq!(mixer.counts().overdue, 0);
+    let waits_us = mixer.poll_timeout() - i64::try_from(mixed.len() / 960).unwrap() * 20_000;
+    assert_eq!(waits_us, 140_000);
+    let loudest = |piece: &[Sample]| {
+        let samples = piece.iter().map(|sample| sample[0].abs());
+        samples.fold(0.0, f32::max)
+    };
+    for (index, piece) in mixed[4_800..84_000].chunks(480).enumerate() {
+        assert!(loudest(piece) > 0.4, "{} at {index}", loudest(piece));
+    }
+    // However late, there is an end to it.
+    for _ in 0..100 {
+        mixer.note_late(i64::MAX);
+    }
+    assert!(mixer.poll_timeout() - mixer.next_us() <= 200_000);
+}
