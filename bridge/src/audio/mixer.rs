@@ -145,10 +145,13 @@ impl Mixer {
     }
 
     /// A packet came when its first sample would have been heard this long ago without any delay. Where the next one
-    /// as late would be late to be mixed, it is waited for longer, before sound breaks off.
+    /// as late would be late to be mixed, it is waited for longer, before sound breaks off. What is later than that came
+    /// after a stall, of which all packets come at once.
     pub fn note_late(&mut self, late_us: i64) {
+        let delay_us = self.settings.delay_us;
         // A tick is mixed when the packet after it is there.
-        if late_us > self.settings.delay_us - TICK_US - SPARE_US {
+        let spared_us = delay_us - TICK_US - SPARE_US;
+        if late_us > spared_us && late_us <= delay_us {
             self.wait_longer();
         }
     }
