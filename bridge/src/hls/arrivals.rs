@@ -21,6 +21,9 @@ pub(super) struct Arrivals {
 const PATIENCE_US: i64 = 40_000;
 /// A picture is left out when it is so much later than pictures are, what they vary by aside.
 const LEFT_OUT_US: i64 = 5_000;
+/// A look that finds no picture costs as much as one that does, so it comes a little later than most pictures; where they
+/// vary much, no more than this.
+const LOOK_LATER_US_MAX: i64 = 10_000;
 /// What comes later than this is no lag but a hole.
 const LAG_US_MAX: i64 = 400_000;
 /// A source without frames for this long is gone. Still screens send a picture when they are asked for a
@@ -100,6 +103,13 @@ impl Arrivals {
     pub(super) fn expected_us(&self, at_us: i64) -> i64 {
         let (lag_us, varies_us) = self.usual_lag.unwrap_or_default();
         at_us + lag_us + varies_us
+    }
+
+    /// When it is worth a look whether a picture of that time has come: few are later than this, or it was left out.
+    pub(super) fn worth_a_look_us(&self, at_us: i64) -> i64 {
+        let latest_us = self.expected_us(at_us) + LOOK_LATER_US_MAX;
+        self.left_out_from_us(at_us)
+            .map_or(latest_us, |left_out_us| left_out_us.min(latest_us))
     }
 
     /// From when on a picture of that time is later than pictures are: its source has left it out.

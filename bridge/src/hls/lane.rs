@@ -159,7 +159,7 @@ impl Lane {
         Some(frame)
     }
 
-    /// When the frame that fills the part is likely to come; `None`: nothing is awaited.
+    /// When the frame that fills the part is likely to have come; `None`: nothing is awaited.
     pub(super) fn expected_us(&self, now_us: i64) -> Option<i64> {
         let is_awaited = self.open.is_some() || !self.pending.is_empty();
         if !is_awaited || !self.arrivals.is_alive(now_us) {
@@ -167,7 +167,10 @@ impl Lane {
         }
         let interval_us = self.arrivals.quick_interval_us();
         let at_us = interval_us.and_then(|interval_us| self.filling_us(interval_us));
-        Some(at_us.map_or(now_us, |at_us| self.arrivals.expected_us(at_us)))
+        Some(at_us.map_or(now_us, |at_us| match self.id {
+            RenditionId::Audio => self.arrivals.expected_us(at_us),
+            RenditionId::Video(_) => self.arrivals.worth_a_look_us(at_us),
+        }))
     }
 
     /// When the frame is shown that would fill the part, were all frames that far apart.

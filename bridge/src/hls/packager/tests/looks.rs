@@ -3,9 +3,15 @@
 use super::*;
 
 const SECONDS: i64 = 20;
+/// So long it takes until it is known how pictures come.
+const SETTLED_S: i64 = 2;
+
+/// One for each part, and a few more: five parts a second.
+const LOOKS_MAX: usize = (SECONDS - SETTLED_S) as usize * 5 + 5;
 
 /// How a packager was looked at.
 struct Looked {
+    /// How often, once it had settled.
     looks: usize,
     /// How late each part of the pictures was out after its last picture came.
     late: Vec<i64>,
@@ -21,7 +27,7 @@ fn looked_at(is_there: impl Fn(i64) -> bool) -> Looked {
     let (mut now_us, mut looks, mut pictures, mut sounds) = (0, 0, 0, 0);
     while now_us < SECONDS * 1_000_000 {
         now_us = packager.next_look_us(now_us).min(now_us + 250_000);
-        looks += 1;
+        looks += usize::from(now_us >= SETTLED_S * 1_000_000);
         while came_us(pictures) <= now_us {
             let frame = picture(&config, pictures * 1_000_000 / 30, pictures % 60 == 0);
             if is_there(pictures) {
@@ -66,8 +72,7 @@ fn it_is_looked_at_when_a_part_is_whole_and_seldom_else() {
         settled.iter().all(|us| (0..=12_000).contains(us)),
         "{settled:?}"
     );
-    // Five times a second, were nothing ever late.
-    assert!(looks < 9 * 20, "{looks}");
+    assert!(looks <= LOOKS_MAX, "{looks}");
 }
 
 #[test]
@@ -90,7 +95,7 @@ fn sound_alone_waits_for_nothing() {
     // It begins when there was no picture for a second, and is not cut where a segment may end.
     let waited = 1_000_000..=1_020_000;
     assert!(settled.iter().all(|us| waited.contains(us)), "{settled:?}");
-    assert!(looks < 12 * 20, "{looks}");
+    assert!(looks < LOOKS_MAX * 6 / 5, "{looks}");
 }
 
 #[test]
@@ -104,5 +109,5 @@ fn a_part_whose_last_picture_was_left_out_does_not_wait_for_the_next_one() {
         "{settled:?}"
     );
     assert!(settled.iter().any(|us| *us > 30_000), "{settled:?}");
-    assert!(looks < 18 * 20, "{looks}");
+    assert!(looks <= LOOKS_MAX, "{looks}");
 }
