@@ -23,7 +23,7 @@ const PATIENCE_US: i64 = 40_000;
 const LEFT_OUT_US: i64 = 5_000;
 /// A look that finds no picture costs as much as one that does, so it comes a little later than most pictures; where they
 /// vary much, no more than this.
-const LOOK_LATER_US_MAX: i64 = 10_000;
+const LOOK_LATER_US_MAX: i64 = 15_000;
 /// What comes later than this is no lag but a hole.
 const LAG_US_MAX: i64 = 400_000;
 /// A source without frames for this long is gone. Still screens send a picture when they are asked for a
