@@ -10,7 +10,8 @@ const SETTLE = 7;
 /**
  * Begins and ends a broadcast of `room` some times; each costs what the server takes with it less the mean of the
  * stretches without it before and after, and the median of these is the figure: a machine that others share changes
- * its pace within minutes. `busy` and `idle` are in s. `ears` recorded the last broadcast, `from` to `to`.
+ * its pace within minutes. `busy` and `idle` are in s. `ears` recorded the last broadcast, `from` to `to`: from the middle
+ * of its settling on, for ten seconds have nine beeps that are whole.
  */
 export async function measurePassthrough(server, room, { rounds, busy, idle }) {
   const without = [await share(server.pid, idle)];
@@ -19,8 +20,8 @@ export async function measurePassthrough(server, room, { rounds, busy, idle }) {
   while (with_.length < rounds) {
     const broadcast = await startBroadcast(server, room);
     const ears = await listen(broadcast.url);
+    const from = now() + (SETTLE * 1000) / 2;
     await sleep(SETTLE * 1000);
-    const from = now();
     with_.push(await share(server.pid, busy));
     last = { ears, from, to: now() };
     await ears.stop();
