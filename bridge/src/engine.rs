@@ -5,13 +5,14 @@
 #![expect(clippy::disallowed_methods, reason = "I/O lives here")]
 
 mod channel;
+mod counts;
 mod encoders;
 mod room;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use net::Mailbox;
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use channel::{Beginning, Hls};
 use channel::{Channel, Farewell};
+pub(crate) use counts::EngineCounts;
 use encoders::{Encoders, Hearing};
 use room::{Consumer, RoomTap};
 
@@ -122,21 +124,6 @@ struct Awaited {
     track: TrackId,
     recorder: Recorder,
     until: Instant,
-}
-
-/// What the thread counts.
-#[derive(Debug, Default)]
-pub(crate) struct EngineCounts {
-    /// Broadcasts that run.
-    pub(crate) broadcasts: AtomicU64,
-    /// Tracks that are recorded.
-    pub(crate) takes: AtomicU64,
-    /// Packets heard.
-    pub(crate) packets: AtomicU64,
-    /// Microseconds worked.
-    pub(crate) busy_us: AtomicU64,
-    /// Broadcasts and recordings ended by a panic.
-    pub(crate) panics: AtomicU64,
 }
 
 impl Engine {

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -561,60 +560,24 @@ impl Bridge {
 
     /// What is counted.
     pub fn metrics(&self) -> Vec<Metric> {
-        let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        let gauge = |name, help, value| metric(MetricKind::Gauge, name, help, value);
-        let counter = |name, help, value| metric(MetricKind::Counter, name, help, value);
-        let counts = &self.counts;
         let listings = self.listings();
         let viewers = listings.iter().filter_map(|listing| listing.hls.as_ref());
         let now = Instant::now();
-        let viewers: usize = viewers.map(|store| store.viewers(now)).sum();
+        let viewers = viewers.map(|store| store.viewers(now)).sum();
         let flv = listings.iter().filter_map(|listing| listing.flv.as_ref());
-        let flv: usize = flv.map(|feed| feed.viewers()).sum();
-        let targets: usize = listings.iter().map(|listing| listing.targets().len()).sum();
-        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        vec![
-            gauge(
-                "plenum_broadcasts",
-                "Broadcasts that run.",
-                load(&counts.broadcasts),
-            ),
-            gauge(
-                "plenum_broadcast_viewers",
-                "Players of HLS.",
-                number(viewers),
-            ),
-            gauge(
-                "plenum_broadcast_flv_viewers",
-                "Players of HTTP-FLV.",
-                number(flv),
-            ),
+        let flv = flv.map(|feed| feed.viewers()).sum();
+        let targets = listings.iter().map(|listing| listing.targets().len()).sum();
+        let mut metrics = self.counts.metrics();
+        metrics.extend([
+            gauge("plenum_broadcast_viewers", "Players of HLS.", viewers),
+            gauge("plenum_broadcast_flv_viewers", "Players of HTTP-FLV.", flv),
             gauge(
                 "plenum_broadcast_targets",
                 "Targets that broadcasts are pushed to.",
-                number(targets),
+                targets,
             ),
-            gauge(
-                "plenum_track_recordings",
-                "Single tracks that are recorded.",
-                load(&counts.takes),
-            ),
-            counter(
-                "plenum_bridge_packets_total",
-                "RTP packets that the bridge took from rooms.",
-                load(&counts.packets),
-            ),
-            counter(
-                "plenum_bridge_busy_microseconds_total",
-                "Time the bridge's thread spent working.",
-                load(&counts.busy_us),
-            ),
-            counter(
-                "plenum_bridge_panics_total",
-                "Broadcasts ended by a panic.",
-                load(&counts.panics),
-            ),
-        ]
+        ]);
+        metrics
     }
 
     fn order(&self, order: Order) -> Result<(), BeginError> {
@@ -663,13 +626,13 @@ fn push(
     Ok((address, pusher))
 }
 
-fn metric(kind: MetricKind, name: &'static str, help: &'static str, value: u64) -> Metric {
+fn gauge(name: &'static str, help: &'static str, value: usize) -> Metric {
     Metric {
         name,
         help,
-        kind,
+        kind: MetricKind::Gauge,
         label: None,
-        value,
+        value: u64::try_from(value).unwrap_or(u64::MAX),
     }
 }
 
