@@ -7,12 +7,12 @@ const SECONDS: i64 = 20;
 const SETTLED_S: i64 = 2;
 
 /// One for each part, and a few more: five parts a second.
-const LOOKS_MAX: usize = (SECONDS - SETTLED_S) as usize * 5 + 5;
+const LOOKS_MAX: i64 = (SECONDS - SETTLED_S) * 5 + 5;
 
 /// How a packager was looked at.
 struct Looked {
     /// How often, once it had settled.
-    looks: usize,
+    looks: i64,
     /// How late each part of the pictures was out after its last picture came.
     late: Vec<i64>,
     /// The same of sound.
@@ -27,7 +27,7 @@ fn looked_at(is_there: impl Fn(i64) -> bool) -> Looked {
     let (mut now_us, mut looks, mut pictures, mut sounds) = (0, 0, 0, 0);
     while now_us < SECONDS * 1_000_000 {
         now_us = packager.next_look_us(now_us).min(now_us + 250_000);
-        looks += usize::from(now_us >= SETTLED_S * 1_000_000);
+        looks += i64::from(now_us >= SETTLED_S * 1_000_000);
         while came_us(pictures) <= now_us {
             let frame = picture(&config, pictures * 1_000_000 / 30, pictures % 60 == 0);
             if is_there(pictures) {
