@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use sfu::annex::{Heard, HeardPacket, HeardTrack};
 use sfu::{Codec, Kind, ParticipantId, TrackId};
 
-use crate::audio::EncoderError;
+use crate::audio::{EncoderError, MixCounts};
 use crate::keyframes::Keyframes;
 use crate::ladder::Ladder;
 use crate::media::{AudioCodec, AudioConfig, AudioFrame, VideoCodec};
@@ -267,6 +267,11 @@ impl Broadcast {
     /// The next piece of the program.
     pub fn poll_sample(&mut self) -> Option<Piece> {
         self.pieces.pop_front()
+    }
+
+    /// What its mix has seen since the last time.
+    pub fn take_mix_counts(&mut self) -> MixCounts {
+        self.sounds.take_counts()
     }
 
     /// When time is to pass at the latest, on the timeline, whatever those who carry it want.

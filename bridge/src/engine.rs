@@ -161,6 +161,7 @@ impl Engine {
             let now = Instant::now();
             self.turn(now);
             let worked = u64::try_from(now.elapsed().as_micros()).unwrap_or(0);
+            self.counts.looks.fetch_add(1, Ordering::Relaxed);
             self.counts.busy_us.fetch_add(worked, Ordering::Relaxed);
         }
         for channel in self.channels.drain(..) {
@@ -438,6 +439,7 @@ impl Engine {
             };
             let annex = self.port.annex();
             let turned = catch_unwind(AssertUnwindSafe(|| channel.turn(now, tap, annex)));
+            self.counts.note_mix(channel.take_mix_counts());
             match turned {
                 Ok(None) => {}
                 Ok(Some(ending)) => ended.push((channel.listing.id, ending)),

@@ -82,6 +82,8 @@ pub struct MixCounts {
     pub late_samples: u64,
     /// Times that a source broke off because its next packet took longer than the delay.
     pub overdue: u64,
+    /// Times that the delay became longer.
+    pub delays: u64,
     /// Samples made up for lost ones.
     pub concealed_samples: u64,
     /// Sources moved because their clock was off by more than 80 ms.
@@ -216,6 +218,11 @@ impl Mixer {
         self.counts
     }
 
+    /// What it has seen since the last time.
+    pub fn take_counts(&mut self) -> MixCounts {
+        std::mem::take(&mut self.counts)
+    }
+
     /// When the next tick's first sample is heard.
     pub fn next_us(&self) -> i64 {
         self.start_us
@@ -259,7 +266,9 @@ impl Mixer {
     fn wait_longer(&mut self) {
         let more_us = self.settings.delay_us.saturating_add(TICK_US);
         let most_us = self.settings.delay_us.max(self.settings.delay_us_max);
-        self.settings.delay_us = more_us.min(most_us);
+        let delay_us = more_us.min(most_us);
+        self.counts.delays += u64::from(delay_us > self.settings.delay_us);
+        self.settings.delay_us = delay_us;
     }
 
     fn add(&mut self, id: SourceId) -> Result<&mut Input, PushError> {

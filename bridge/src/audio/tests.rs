@@ -29,6 +29,7 @@ const ONLY_PRIMING_CAME_TOO_EARLY: MixCounts = MixCounts {
     late_packets: 0,
     late_samples: 312,
     overdue: 0,
+    delays: 0,
     concealed_samples: 0,
     reanchored: 0,
     refused: 0,

@@ -11,8 +11,8 @@ use sfu::{Codec, TrackId};
 
 use super::Settings;
 use crate::audio::{
-    AudioEncoder, EncoderError, Mixer, MixerSettings, OpusEncoder, PREROLL_TICKS, Solo, SourceId,
-    TICK_US, Turn,
+    AudioEncoder, EncoderError, MixCounts, Mixer, MixerSettings, OpusEncoder, PREROLL_TICKS, Solo,
+    SourceId, TICK_US, Turn,
 };
 use crate::frames::{Assembled, Assembler, Coding};
 use crate::media::{AudioCodec, AudioConfig, AudioFrame};
@@ -91,6 +91,11 @@ impl Sounds {
 
     pub(super) fn codecs(&self) -> Vec<AudioCodec> {
         self.encoders.iter().map(|(codec, _)| *codec).collect()
+    }
+
+    /// What the mix has seen since the last time.
+    pub(super) fn take_counts(&mut self) -> MixCounts {
+        self.mixer.take_counts()
     }
 
     /// How many were heard when `is_late_enough` says.

@@ -8,6 +8,7 @@ use sfu::annex::{Annex, Heard};
 
 use super::LOOK_INTERVAL_MAX;
 use super::room::{Consumer, RoomTap};
+use crate::audio::MixCounts;
 use crate::broadcast::{Broadcast, Piece, Sample};
 use crate::flv::FlvFeed;
 use crate::hls::{self, Packager, Publication};
@@ -101,6 +102,11 @@ impl Channel {
     /// When `turn` is to be called next.
     pub(super) fn look_at(&self) -> Instant {
         self.look_at
+    }
+
+    /// What its mix has seen since the last time.
+    pub(super) fn take_mix_counts(&mut self) -> MixCounts {
+        self.broadcast.take_mix_counts()
     }
 
     /// Follows someone else.

@@ -237,4 +237,6 @@ fn what_is_nearly_late_is_waited_for_longer_before_sound_breaks_off() {
         mixer.note_late(mixer.poll_timeout() - mixer.next_us());
     }
     assert_eq!(mixer.poll_timeout() - mixer.next_us(), 200_000);
+    // From 100 ms on, in steps of 20, and said once.
+    assert_eq!((mixer.take_counts().delays, mixer.counts().delays), (5, 0));
 }
